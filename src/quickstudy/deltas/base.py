@@ -1,0 +1,28 @@
+"""The contract of a delta: which small tensors may move."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from quickstudy.core.types import Params
+
+
+class Delta(ABC):
+    """A description of the tensors that training or adapting may change in a module. A frozen dataclass."""
+
+    @abstractmethod
+    def attach(self, module: nn.Module) -> nn.Module:
+        """`module`, changed in place, with places for this delta's tensors.
+
+        It computes the same as before while these are what `init` returned.
+        """
+
+    @abstractmethod
+    def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:
+        """The movable tensors by their dotted names in the attached `module`.
+
+        `start` holds the backbone's own values, by their names in the module before `attach`.
+        """

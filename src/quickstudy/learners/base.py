@@ -1,0 +1,42 @@
+"""The contract of a learner: how one learns from few examples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+
+
+class Learner(ABC):
+    """Four pure functions. A learner is a frozen dataclass whose fields are its hyperparameters.
+
+    Each function is written for one episode and must work under `torch.vmap`: no value of a tensor may decide the flow,
+    and rows of weight 0 must not change the result. Fitting, saving, evaluating and vectorising are shared functions,
+    never methods.
+    """
+
+    name: ClassVar[str]
+    """The row of `learners.names` that finds this class again."""
+
+    transductive: ClassVar[bool] = False
+    """True where a query's answer may depend on the other queries."""
+
+    @abstractmethod
+    def init(self, generator: torch.Generator) -> Params:
+        """Meta-parameters: dotted name -> tensor; may be empty."""
+
+    @abstractmethod
+    def loss(self, params: Params, episode: Episode) -> Tensor:
+        """What meta-training lowers: a scalar, for one episode."""
+
+    @abstractmethod
+    def adapt(self, params: Params, support: Batch) -> Adapter:
+        """What the support set leaves behind. Changes nothing."""
+
+    @abstractmethod
+    def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
+        """An answer for each of `inputs` [example, ...]."""

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from quickstudy.core.second_order import refuse_inner_checkpointing
 from quickstudy.core.types import Params
 
 
@@ -29,10 +30,14 @@ class Functional:
         self._local = threading.local()
 
     def module(self) -> nn.Module:
-        """The calling thread's skeleton."""
+        """The calling thread's skeleton.
+
+        Raises:
+            NoSecondOrder: the module checkpoints its own activations.
+        """
         skeleton: nn.Module | None = getattr(self._local, "module", None)
         if skeleton is None:
-            skeleton = self._factory().requires_grad_(False)
+            skeleton = refuse_inner_checkpointing(self._factory()).requires_grad_(False)
             self._local.module = skeleton
         return skeleton
 

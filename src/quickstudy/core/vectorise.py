@@ -1,0 +1,325 @@
+"""Many episodes at once: a function of one episode, run over a stack of them by `torch.vmap`, in chunks or in a loop.
+
+A stacked Episode has one more axis, the task, in front of every tensor. The three ways give the same results; which is
+fastest depends on the function and the machine (a convolution under `vmap` becomes a grouped one, which is slow on a
+CPU; a small network gains twentyfold), so "auto" measures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from quickstudy.core.errors import NotAvailable
+from quickstudy.core.types import Batch, Episode, Info, Params
+
+Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop"]
+"""All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these."""
+
+_UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
+
+T = TypeVar("T")
+
+
+class Choices:
+    """Remembers which mode was the fastest for which shapes, for one function.
+
+    Args:
+        known: what `chosen` returned earlier; these shapes are not measured again. A resumed run that is to repeat an
+            uninterrupted one to the bit needs it, for the modes differ in the last digits.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self._chosen = dict(known or {})
+        self._seconds: dict[str, float] = {}
+        self._notes: list[str] = []
+
+    def chosen(self) -> dict[str, str]:
+        """Shapes, as a string -> mode."""
+        return dict(self._chosen)
+
+    def info(self) -> Info:
+        """`seconds.<mode>` of the latest measurement, and a note for each measurement and each mode that fell out."""
+        return Info({f"seconds.{mode}": value for mode, value in self._seconds.items()}, tuple(self._notes))
+
+    def run(self, shapes: str, routes: Mapping[str, Callable[[], T]], warm_up: Callable[[], object]) -> T:
+        """The result of the fastest of `routes`; all of them are run and timed when `shapes` are new.
+
+        A route that does not work under `vmap`, or runs out of memory, is left out; "loop" must work. torch's global
+        generator is left as if the fastest alone had run.
+        """
+        if self._chosen.get(shapes) in routes:
+            return routes[self._chosen[shapes]]()
+        results: dict[str, tuple[T, Any]] = {}
+        seconds: dict[str, float] = {}
+        draws = _random_state()
+        warm_up()
+        for mode, route in routes.items():
+            _restore(draws)
+            began = _now()
+            try:
+                results[mode] = route(), _random_state()
+                seconds[mode] = _now() - began
+            except (RuntimeError, NotImplementedError, NotAvailable) as error:
+                if mode == "loop" or not _unsupported(error):
+                    raise
+                self._notes.append(f"{mode} does not work here: {str(error).strip().splitlines()[0]}")
+        best = min(seconds, key=lambda mode: seconds[mode])
+        self._chosen[shapes] = best
+        self._seconds = seconds
+        figures = ", ".join(f"{mode} {value:.4f} s" for mode, value in seconds.items())
+        self._notes.append(f"{best} was chosen for {shapes}: {figures}")
+        result, after = results[best]
+        _restore(after)
+        return result
+
+
+class OverTasks:
+    """A function of a stack of episodes; made by `over_tasks`."""
+
+    def __init__(self, function: Callable[[Params, Episode], Any], mode: Mode, chunk: int, choices: Choices) -> None:
+        self._function = function
+        self._mode = mode
+        self._chunk = chunk
+        self._choices = choices
+
+    def info(self) -> Info:
+        """Which mode was chosen, and the seconds."""
+        return self._choices.info()
+
+    def __call__(self, params: Params, episodes: Episode) -> Any:
+        """The function's tensors, with the task on axis 0 of each."""
+        routes: dict[str, Callable[[], Any]] = {
+            "vmap": lambda: _by_vmap(self._function, params, episodes, None),
+            "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
+            "loop": lambda: _by_loop(self._function, params, episodes),
+        }
+        if self._mode != "auto":
+            return routes[self._mode]()
+        worthwhile = _worthwhile(routes, count_tasks(episodes), self._chunk)
+        return self._choices.run(
+            _shapes(params, episodes), worthwhile, lambda: self._function(params, _part(episodes, 0))
+        )
+
+
+def over_tasks(
+    function: Callable[[Params, Episode], Any], mode: Mode = "auto", chunk: int = 8, choices: Choices | None = None
+) -> OverTasks:
+    """`function(params, episode)`, which returns a tree of tensors, as a function of `params` and a stacked Episode.
+
+    Keep the result: it remembers what "auto" measured. Under `vmap` random operators such as dropout draw differently
+    for each task.
+
+    Raises:
+        ValueError: an unknown mode or a chunk below 1.
+    """
+    _check(mode, chunk)
+    return OverTasks(function, mode, chunk, choices or Choices())
+
+
+def mean_loss_and_gradients(
+    loss: Callable[[Params, Episode], Tensor],
+    params: Params,
+    episodes: Episode,
+    mode: Mode = "auto",
+    chunk: int = 8,
+    choices: Choices | None = None,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Params]:
+    """Losses [task], without a graph, and the gradient of their mean, weighted by `weights` [task].
+
+    "loop" and "chunks" hold the graph of one task or one chunk at a time. Whatever `loss` reads besides `params` gets
+    no gradient; nothing is left in `.grad`. Hand the same `choices` to each call, else "auto" measures every time.
+    Tensors of `params` that are not floating-point get no gradient and no entry.
+
+    Raises:
+        ValueError: an unknown mode, a chunk below 1, or weights that are not [task] or sum to 0.
+    """
+    _check(mode, chunk)
+    tasks = count_tasks(episodes)
+    shares = _shares(weights, tasks)
+    routes: dict[str, Callable[[], tuple[Tensor, Params]]] = {
+        "vmap": lambda: _accumulate(loss, params, episodes, shares, tasks),
+        "chunks": lambda: _accumulate(loss, params, episodes, shares, chunk),
+        "loop": lambda: _accumulate(loss, params, episodes, shares, 0),
+    }
+    if mode != "auto":
+        return routes[mode]()
+    first = _part(episodes, slice(0, 1))
+    return (choices or Choices()).run(
+        _shapes(params, episodes),
+        _worthwhile(routes, tasks, chunk),
+        lambda: _accumulate(loss, params, first, shares[:1], 0),
+    )
+
+
+def stack_episodes(episodes: Sequence[Episode]) -> Episode:
+    """One Episode with the task on axis 0 of every tensor.
+
+    Ragged axes are padded with zeros at their end, so that padded examples have weight 0. `ways` is the largest. `task`
+    holds the names, one a line; `labels` are kept where all tasks have the same.
+
+    Raises:
+        ValueError: no episodes, or episodes whose inputs differ in names, types or number of axes.
+    """
+    if not episodes:
+        raise ValueError("there are no episodes to stack; give at least one")
+    labels = episodes[0].labels if len({episode.labels for episode in episodes}) == 1 else ()
+    support_ways = max(episode.support.ways for episode in episodes)
+    query_ways = max(episode.query.ways for episode in episodes)
+    name = "\n".join(episode.task for episode in episodes)
+    flat = [
+        tree_flatten(
+            Episode(replace(e.support, ways=support_ways), replace(e.query, ways=query_ways), name, labels),
+        )
+        for e in episodes
+    ]
+    for number, (_, structure) in enumerate(flat):
+        if structure != flat[0][1]:
+            raise ValueError(f"episode {number} has inputs of other names than episode 0; stack tasks of one source")
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    stacked: Episode = tree_unflatten([_padded(list(column)) for column in columns], flat[0][1])
+    return stacked
+
+
+def unstack(episodes: Episode) -> list[Episode]:
+    """The episodes of a stack, one a task, with the padding that they got."""
+    tasks = count_tasks(episodes)
+    names = episodes.task.split("\n")
+    names = names if len(names) == tasks else [episodes.task] * tasks
+    return [replace(_part(episodes, number), task=name) for number, name in enumerate(names)]
+
+
+def count_tasks(episodes: Episode) -> int:
+    """How many tasks a stacked Episode holds.
+
+    Raises:
+        ValueError: it is not stacked, or its tensors differ in their first axis.
+    """
+    sides: tuple[Batch, Batch] = (episodes.support, episodes.query)
+    if any(side.weights.dim() != 2 for side in sides):
+        raise ValueError("expected a stack of episodes with weights [task, example]; see stack_episodes")
+    sizes = {leaf.shape[0] if leaf.dim() else 0 for leaf in tree_leaves(episodes)}
+    if len(sizes) != 1:
+        raise ValueError(f"the tensors of a stack hold different numbers of tasks: {sorted(sizes)}")
+    return int(sizes.pop())
+
+
+def _check(mode: Mode, chunk: int) -> None:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is {mode!r}; give one of {', '.join(get_args(Mode))}")
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; give 1 or more")
+
+
+def _shares(weights: Tensor | None, tasks: int) -> Tensor:
+    if weights is None:
+        return torch.full((tasks,), 1 / max(tasks, 1))
+    if weights.shape != (tasks,) or not weights.sum() > 0:
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)} and sum {float(weights.sum())}; expected [{tasks}], above 0"
+        )
+    return weights / weights.sum()
+
+
+def _part(episodes: Episode, where: int | slice) -> Episode:
+    part: Episode = tree_map(lambda leaf: leaf[where], episodes)
+    return part
+
+
+def _by_vmap(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int | None) -> Any:
+    return torch.vmap(function, in_dims=(None, 0), randomness="different", chunk_size=chunk)(params, episodes)
+
+
+def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
+    results = [function(params, _part(episodes, number)) for number in range(count_tasks(episodes))]
+    return tree_map(lambda *leaves: torch.stack(leaves), *results)
+
+
+def _accumulate(
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor, chunk: int
+) -> tuple[Tensor, Params]:
+    """As `mean_loss_and_gradients`, `chunk` tasks at a time by `vmap`, or one without it where `chunk` is 0."""
+    run = torch.vmap(loss, in_dims=(None, 0), randomness="different") if chunk else loss
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items() if tensor.is_floating_point()}
+    everything = {**params, **leaves}
+    total: Params = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in leaves.items()}
+    losses = []
+    for number in range(0, len(shares), chunk or 1):
+        where = slice(number, number + chunk) if chunk else number
+        with torch.enable_grad():
+            found = run(everything, _part(episodes, where))
+            mean = (found * shares[where].to(found)).sum()
+        losses.append(found.detach().reshape(-1))
+        if mean.requires_grad:
+            grads = torch.autograd.grad(mean, list(leaves.values()), materialize_grads=True)
+            for name, grad in zip(leaves, grads, strict=True):
+                total[name] += grad
+    return torch.cat(losses), total
+
+
+def _padded(tensors: list[Tensor]) -> Tensor:
+    kinds = {(tensor.dim(), tensor.dtype) for tensor in tensors}
+    if len(kinds) != 1:
+        raise ValueError(f"episodes differ in axes or types: {sorted(map(str, kinds))}; stack tasks of one source")
+    largest = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    return torch.stack([_pad_to(tensor, largest) for tensor in tensors])
+
+
+def _pad_to(tensor: Tensor, shape: list[int]) -> Tensor:
+    missing = [wanted - size for wanted, size in zip(shape, tensor.shape, strict=True)]
+    if not any(missing):
+        return tensor
+    return functional.pad(tensor, [edge for size in reversed(missing) for edge in (0, size)])
+
+
+def _worthwhile(routes: Mapping[str, Callable[[], T]], tasks: int, chunk: int) -> dict[str, Callable[[], T]]:
+    """The routes that differ for this number of tasks."""
+    pointless = {"vmap", "chunks"} if tasks == 1 else {"chunks"} if tasks <= chunk else set()
+    return {mode: route for mode, route in routes.items() if mode not in pointless}
+
+
+def _shapes(params: Params, episodes: Episode) -> str:
+    """What the choice depends on; sizes are rounded up to powers of two, for each new text has another length."""
+    leaves = tree_leaves(episodes)
+    sizes = ["x".join(str(_power(size)) for size in leaf.shape) for leaf in leaves]
+    entries = sum(tensor.numel() for tensor in params.values())
+    grad = "with" if torch.is_grad_enabled() else "without"
+    return f"{', '.join(sizes)} on {leaves[0].device.type}, {_power(entries)} parameters, {grad} gradients"
+
+
+def _power(size: int) -> int:
+    return 1 << max(size - 1, 0).bit_length()
+
+
+def _unsupported(error: Exception) -> bool:
+    if isinstance(error, NotAvailable | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _UNSUPPORTED)
+
+
+def _on_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+
+def _now() -> float:
+    if _on_cuda():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _random_state() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if _on_cuda() else []
+
+
+def _restore(state: tuple[Tensor, list[Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])

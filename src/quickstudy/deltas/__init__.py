@@ -1,0 +1,9 @@
+"""Which small tensors may move."""
+
+from quickstudy.deltas.base import Delta as Delta
+from quickstudy.deltas.full import Full as Full
+from quickstudy.deltas.head import Head as Head
+from quickstudy.deltas.lora import LoRA as LoRA
+from quickstudy.deltas.lora import gather_adapters as gather_adapters
+from quickstudy.deltas.peft_format import read_peft as read_peft
+from quickstudy.deltas.peft_format import write_peft as write_peft

@@ -25,7 +25,8 @@ class Network:
         backbone: what computes features.
         delta: which of its tensors move.
         outputs: number of outputs of the head (the largest number of ways, or the regression outputs); 0 for no head.
-        device: where the base and the meta-parameters lie. Draws are made on the CPU, so a seed means the same anywhere.
+        device: where the base and the meta-parameters lie. Draws are made on the CPU, so a seed means the same
+            anywhere.
     """
 
     backbone: Backbone

@@ -1,0 +1,121 @@
+"""Low-rank adaptation (Hu et al., 2021, arXiv:2106.09685): y = xW + b + s (x A^T) B^T, of one adapter or of many."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.core.types import Params
+from quickstudy.deltas.base import Delta
+
+
+@dataclass(frozen=True)
+class LoRA(Delta):
+    """A product of two small matrices beside each matched linear layer.
+
+    Attributes:
+        rank: rows of A and columns of B.
+        alpha: the product is scaled by alpha / rank.
+        targets: ends of the dotted names of the linear layers, whole components: `"query"` matches
+            `layer.0.attention.self.query`.
+        layers: numbers of the layers that take part, the last number in a dotted name; None for all.
+        rslora: scale by alpha / sqrt(rank) instead (Kalajdzievski, 2023, arXiv:2312.03732).
+    """
+
+    rank: int = 8
+    alpha: float = 16
+    targets: tuple[str, ...] = ("query", "value")
+    layers: tuple[int, ...] | None = None
+    rslora: bool = False
+
+    @property
+    def scale(self) -> float:
+        """The factor s of the low-rank product."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def attach(self, module: nn.Module) -> nn.Module:
+        """`module` with a `LoraLinear` in the place of each matched linear layer; weights are shared, names kept.
+
+        Raises:
+            ValueError: the rank is below 1, or no linear layer matches; the message lists those there are.
+        """
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; expected 1 or more")
+        linears = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+        matched = {name: part for name, part in linears.items() if self._matches(name)}
+        if not matched:
+            raise ValueError(
+                f"targets {self.targets} with layers {self.layers} match no linear layer; there are: "
+                f"{', '.join(linears) or 'none'}"
+            )
+        for name, part in matched.items():
+            parent, _, last = name.rpartition(".")
+            setattr(module.get_submodule(parent), last, LoraLinear(part, self.rank, self.scale))
+        return module
+
+    def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:  # noqa: ARG002 - contract
+        """`<layer>.lora_A` [rank, input], uniform in +-1/sqrt(input), and `<layer>.lora_B` [output, rank], zero.
+
+        With B zero, the gradient of A is zero at the first step; B moves first.
+        """
+        params = {}
+        for name, part in module.named_modules():
+            if isinstance(part, LoraLinear):
+                rank, inputs = part.lora_A.shape
+                drawn = torch.rand(rank, inputs, generator=generator)
+                params[f"{name}.lora_A"] = (2 * drawn - 1) / math.sqrt(inputs)
+                params[f"{name}.lora_B"] = torch.zeros(part.lora_B.shape)
+        return params
+
+    def _matches(self, name: str) -> bool:
+        if not any(name == target or name.endswith(f".{target}") for target in self.targets):
+            return False
+        numbers = [int(component) for component in name.split(".") if component.isdigit()]
+        return self.layers is None or (bool(numbers) and numbers[-1] in self.layers)
+
+
+class LoraLinear(nn.Module):
+    """A linear layer with a low-rank product beside it.
+
+    `lora_A` and `lora_B` may be stood in for by tensors with one more axis in front, [example, rank, input] and
+    [example, output, rank]: then each row of the batch has its own adapter, while the product with the base weight
+    stays one product for all.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, scale: float) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.scale = scale
+        options = {"dtype": linear.weight.dtype, "device": linear.weight.device}
+        self.lora_A = nn.Parameter(torch.zeros(rank, linear.in_features, **options))
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, rank, **options))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[example, ..., output] from `x` [example, ..., input].
+
+        Raises:
+            ValueError: there are adapters for another number of rows than `x` has.
+        """
+        base = F.linear(x, self.weight, self.bias)
+        if self.lora_A.dim() == 2:
+            return base + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+        if len(self.lora_A) != len(x):
+            raise ValueError(f"adapters for {len(self.lora_A)} rows were given, but the batch has {len(x)}")
+        rows = x.reshape(len(x), -1, x.shape[-1])
+        low = torch.bmm(torch.bmm(rows, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))
+        return base + self.scale * low.reshape(base.shape)
+
+
+def gather_adapters(stacked: Params, index: Tensor) -> Params:
+    """For each row of a batch its own adapter: tensors [example, ...].
+
+    Args:
+        stacked: tensors [adapter, ...], the adapters of one shape one above the other.
+        index: int64 [example], the adapter of each row.
+    """
+    return {name: tensor.index_select(0, index) for name, tensor in stacked.items()}

@@ -104,7 +104,7 @@ def read_tensors_and_metadata(path: Path | str) -> tuple[dict[str, Tensor], dict
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _not_safetensors(path, data, error) from error
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+        if tensor.is_floating_point() and not _is_finite(tensor):
             message = f"tensor {name!r} holds NaN or infinity; make the file again from a run that did not diverge"
             raise FileRefused(path, "not_finite", message)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -237,16 +237,27 @@ def atomic_folder(path: Path | str, droppable: Collection[str] = ()) -> Iterator
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    written = False
     try:
-        temporary.mkdir(parents=True)
+        _make_folder(temporary)
         yield temporary
+        written = True
         _check_replaceable(path, {entry.name for entry in temporary.iterdir()} | set(droppable))
         _sync_tree(temporary)
         _swap_in(temporary, path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        if written or error.errno in _FULL:
+            raise _cannot_write(path, error) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _check_replaceable(path: Path, names: set[str]) -> None:
@@ -307,6 +318,11 @@ def _read(path: Path, limit: int | None = None) -> bytes:
 
 def _is_pickle(data: bytes) -> bool:
     return data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Eight-bit floats have no `isfinite` of their own."""
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
 
 
 def _not_safetensors(path: Path, data: bytes, error: Exception) -> FileRefused:

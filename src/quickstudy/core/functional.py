@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.func import functional_call
 
 from quickstudy.core.second_order import refuse_inner_checkpointing
@@ -37,7 +39,9 @@ class Functional:
         """
         skeleton: nn.Module | None = getattr(self._local, "module", None)
         if skeleton is None:
-            skeleton = refuse_inner_checkpointing(self._factory()).requires_grad_(False)
+            # The first call may come from within torch.func or inference mode; the skeleton outlives both.
+            with temporarily_clear_interpreter_stack(), torch.inference_mode(False):
+                skeleton = refuse_inner_checkpointing(self._factory()).requires_grad_(False)
             self._local.module = skeleton
         return skeleton
 

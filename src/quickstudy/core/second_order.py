@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from quickstudy.core.errors import NoSecondOrder
 from quickstudy.core.types import Info, Params
 
-_MISSING = ("is not implemented", "once_differentiable", "not differentiable twice")
+_MISSING = ("is not implemented", "once_differentiable")
 
 
 def supports_second_order(function: Callable[..., Tensor], params: Params, *inputs: Any) -> bool:
@@ -37,12 +38,12 @@ def supports_second_order(function: Callable[..., Tensor], params: Params, *inpu
             grads = torch.autograd.grad(value, names, create_graph=True, materialize_grads=True)
             length = torch.stack([grad.square().sum() for grad in grads]).sum()
             if length.requires_grad:
-                torch.autograd.grad(length, names, allow_unused=True)
+                torch.autograd.grad(length, names, allow_unused=True, retain_graph=True)
         except RuntimeError as error:
             if any(words in str(error) for words in _MISSING):
                 return False
             raise
-    return True
+    return not _cut_short(length)
 
 
 def ensure_second_order(
@@ -53,12 +54,15 @@ def ensure_second_order(
 ) -> Info:
     """What was done so that `module` can be differentiated twice, in train() and in eval(); empty where nothing was.
 
+    Judges by the worst case: whichever tensors move and whether or not there is dropout.
+
     Args:
         module: keeps its tensors and its mode.
         call: runs the module on a small input, with padding where the real input has any.
         switch: makes the module use attention with a second derivative, for a transformers model
             `lambda: model.set_attn_implementation("eager")`. Called only if needed.
-        params: the tensors that will move, by their names in `module`; all of its parameters when None.
+        params: the tensors to probe with, by their names in `module`; all of its parameters when None. A few save
+            memory; at least one must lie before the attention.
 
     Raises:
         NoSecondOrder: a second derivative is missing and `switch` is None or did not help.
@@ -89,6 +93,24 @@ def math_attention() -> AbstractContextManager[None]:
     return context
 
 
+def _cut_short(value: Tensor) -> bool:
+    """Whether the graph of `value` ends in a function that refuses a second derivative.
+
+    `torch.autograd.grad` leaves such ends out, and `torch.func.grad` gives zeros for them, both without an error.
+    """
+    waiting = [value.grad_fn]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        waiting.extend(parent for parent, _ in node.next_functions)
+    return False
+
+
 class _Called(nn.Module):
     """`call` of a module, as a module, so that `functional_call` can stand in for its parameters."""
 
@@ -101,6 +123,22 @@ class _Called(nn.Module):
         return self.call(self.module)
 
 
+class _Fused(TorchFunctionMode):
+    """Lets attention take the fused kernel wherever some choice of moving tensors would.
+
+    A mask that asks for a gradient (T5's position bias) and dropout keep it away; neither can be counted on.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is nn.functional.scaled_dot_product_attention:
+            kwargs.update(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
+            mask = kwargs.get("attn_mask")
+            kwargs.update(attn_mask=None if mask is None else mask.detach(), dropout_p=0.0)
+            args = args[:3]
+        return function(*args, **kwargs)
+
+
 def _both_modes(module: nn.Module, call: Callable[[nn.Module], Tensor], params: Params) -> bool:
     called = _Called(module, call)
     named = {f"module.{name}": tensor for name, tensor in params.items()}
@@ -108,8 +146,9 @@ def _both_modes(module: nn.Module, call: Callable[[nn.Module], Tensor], params: 
     try:
         for training in (True, False):
             module.train(training)
-            if not supports_second_order(lambda leaves: functional_call(called, leaves, ()), named):
-                return False
+            with _Fused():
+                if not supports_second_order(lambda leaves: functional_call(called, leaves, ()), named):
+                    return False
     finally:
         for part, training in modes:
             part.training = training

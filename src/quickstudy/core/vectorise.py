@@ -49,8 +49,10 @@ class Choices:
         """`seconds.<mode>` of the latest measurement, and a note for each measurement and each mode that fell out."""
         return Info({f"seconds.{mode}": value for mode, value in self._seconds.items()}, tuple(self._notes))
 
-    def run(self, shapes: str, routes: Mapping[str, Callable[[], T]], warm_up: Callable[[], object]) -> T:
-        """The result of the fastest of `routes`; all of them are run and timed when `shapes` are new.
+    def run(
+        self, shapes: str, routes: Mapping[str, Callable[[], T]], tried: Sequence[str], warm_up: Callable[[], object]
+    ) -> T:
+        """The result of the fastest of `routes`; those in `tried` are run and timed when `shapes` are new.
 
         A route that does not work under `vmap`, or runs out of memory, is left out; "loop" must work. torch's global
         generator is left as if the fastest alone had run.
@@ -61,11 +63,11 @@ class Choices:
         seconds: dict[str, float] = {}
         draws = _random_state()
         warm_up()
-        for mode, route in routes.items():
+        for mode in tried:
             _restore(draws)
             began = _now()
             try:
-                results[mode] = route(), _random_state()
+                results[mode] = routes[mode](), _random_state()
                 seconds[mode] = _now() - began
             except (RuntimeError, NotImplementedError, NotAvailable) as error:
                 if mode == "loop" or not _unsupported(error):
@@ -95,7 +97,12 @@ class OverTasks:
         return self._choices.info()
 
     def __call__(self, params: Params, episodes: Episode) -> Any:
-        """The function's tensors, with the task on axis 0 of each."""
+        """The function's tensors, with the task on axis 0 of each.
+
+        Raises:
+            ValueError: `episodes` is not a stack.
+        """
+        tasks = count_tasks(episodes)
         routes: dict[str, Callable[[], Any]] = {
             "vmap": lambda: _by_vmap(self._function, params, episodes, None),
             "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
@@ -103,9 +110,9 @@ class OverTasks:
         }
         if self._mode != "auto":
             return routes[self._mode]()
-        worthwhile = _worthwhile(routes, count_tasks(episodes), self._chunk)
+        first = _part(episodes, 0)
         return self._choices.run(
-            _shapes(params, episodes), worthwhile, lambda: self._function(params, _part(episodes, 0))
+            _shapes(params, episodes), routes, _worthwhile(tasks, self._chunk), lambda: self._function(params, first)
         )
 
 
@@ -155,7 +162,8 @@ def mean_loss_and_gradients(
     first = _part(episodes, slice(0, 1))
     return (choices or Choices()).run(
         _shapes(params, episodes),
-        _worthwhile(routes, tasks, chunk),
+        routes,
+        _worthwhile(tasks, chunk),
         lambda: _accumulate(loss, params, first, shares[:1], 0),
     )
 
@@ -280,10 +288,11 @@ def _pad_to(tensor: Tensor, shape: list[int]) -> Tensor:
     return functional.pad(tensor, [edge for size in reversed(missing) for edge in (0, size)])
 
 
-def _worthwhile(routes: Mapping[str, Callable[[], T]], tasks: int, chunk: int) -> dict[str, Callable[[], T]]:
-    """The routes that differ for this number of tasks."""
-    pointless = {"vmap", "chunks"} if tasks == 1 else {"chunks"} if tasks <= chunk else set()
-    return {mode: route for mode, route in routes.items() if mode not in pointless}
+def _worthwhile(tasks: int, chunk: int) -> list[Mode]:
+    """The modes that differ for this number of tasks; "loop" comes last, for it always works."""
+    if tasks == 1:
+        return ["loop"]
+    return ["vmap", "loop"] if tasks <= chunk else ["vmap", "chunks", "loop"]
 
 
 def _shapes(params: Params, episodes: Episode) -> str:

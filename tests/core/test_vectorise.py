@@ -199,14 +199,17 @@ def test_what_was_chosen_can_be_handed_on():
 
 
 def test_measuring_leaves_the_generator_as_the_chosen_mode_alone_would():
-    stack = stack_episodes(mlp()[2])
-    function = lambda p, e: functional.dropout(torch.ones(4), 0.5)  # noqa: E731 - short
-    mapped = over_tasks(function, "auto", chunk=2)
-    torch.manual_seed(3)
-    first, after = mapped({}, stack), torch.rand(2)
-    torch.manual_seed(3)
-    assert torch.equal(mapped({}, stack), first)
-    assert torch.equal(torch.rand(2), after)
+    def draw(numbers):
+        return torch.stack([torch.rand(()) for _ in range(numbers)])
+
+    routes = {"vmap": lambda: draw(3), "loop": lambda: draw(3000)}
+    choices, found = Choices(), []
+    for _ in ("measured", "known"):
+        torch.manual_seed(3)
+        found.append((choices.run("shapes", routes, ["vmap", "loop"], lambda: draw(5)), torch.rand(2)))
+    assert choices.chosen() == {"shapes": "vmap"}
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("count", [1, 2])

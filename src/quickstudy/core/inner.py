@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from quickstudy.core.errors import NotAvailable
 from quickstudy.core.optimisers import SGD, Optimiser, Rates, State
-from quickstudy.core.parameters import Pattern, clip_by_norm, detach, split
+from quickstudy.core.parameters import Pattern, clip_by_norm, split
 from quickstudy.core.types import Params
 
 Loss: TypeAlias = Callable[[Params], Tensor] | Callable[[Params, int], Tensor]
@@ -124,7 +124,8 @@ class _Step:
 
         if not self.options.differentiates(self.number):
             with torch.no_grad():
-                return detach(torch.func.grad(value)(moving))
+                held: Params = torch.func.grad(value)(moving)
+            return held
         if self.options.checkpoint and torch.is_grad_enabled():
             return _plain_gradients(value, moving)
         gradients: Params = torch.func.grad(value)(moving)

@@ -126,7 +126,7 @@ class _Called(nn.Module):
 class _Fused(TorchFunctionMode):
     """Lets attention take the fused kernel wherever some choice of moving tensors would.
 
-    A mask that asks for a gradient (T5's position bias) and dropout keep it away; neither can be counted on.
+    A mask that asks for a gradient (T5's position bias) keeps it away, which cannot be counted on.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -134,7 +134,7 @@ class _Fused(TorchFunctionMode):
         if function is nn.functional.scaled_dot_product_attention:
             kwargs.update(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
             mask = kwargs.get("attn_mask")
-            kwargs.update(attn_mask=None if mask is None else mask.detach(), dropout_p=0.0)
+            kwargs["attn_mask"] = None if mask is None else mask.detach()
             args = args[:3]
         return function(*args, **kwargs)
 

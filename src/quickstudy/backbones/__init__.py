@@ -1,5 +1,8 @@
 """What computes features."""
 
 from quickstudy.backbones.base import Backbone as Backbone
+from quickstudy.backbones.estimate import Footprint as Footprint
+from quickstudy.backbones.estimate import footprint as footprint
+from quickstudy.backbones.estimate import seconds_per_100_texts as seconds_per_100_texts
 from quickstudy.backbones.mlp import MLP as MLP
 from quickstudy.backbones.text_encoder import TextEncoder as TextEncoder

@@ -83,7 +83,8 @@ class MLPModule(nn.Module):
     def __init__(self, widths: tuple[int, ...], activation: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, inputs, outputs) for inputs, outputs in pairwise(widths)
+            nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call] # untyped in torch
+            for inputs, outputs in pairwise(widths)
         )
         self.activation = ACTIVATIONS[activation]
 

@@ -133,8 +133,8 @@ def _not_found(source: str, error: Exception) -> str:
     cause = lines[0] if lines else type(error).__name__
     return (
         f"no text encoder {source!r} could be loaded ({cause}). Expected 'minilm' (installed with this package), a "
-        "folder with config.json, a tokeniser and safetensors weights, or a name on the Hugging Face hub, which needs the "
-        "network once (HF_HUB_OFFLINE must not be set) or a filled cache"
+        "folder with config.json, a tokeniser and safetensors weights, or a name on the Hugging Face hub, which needs "
+        "the network once (HF_HUB_OFFLINE must not be set) or a filled cache"
     )
 
 

@@ -91,9 +91,8 @@ class LoraLinear(nn.Module):
         self.weight = linear.weight
         self.bias = linear.bias
         self.scale = scale
-        options = {"dtype": linear.weight.dtype, "device": linear.weight.device}
-        self.lora_A = nn.Parameter(torch.zeros(rank, linear.in_features, **options))
-        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, rank, **options))
+        self.lora_A = nn.Parameter(linear.weight.new_zeros(rank, linear.in_features))
+        self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """[example, ..., output] from `x` [example, ..., input].

@@ -23,6 +23,9 @@ _PICKLED = "adapter_model.bin"
 _OUTER = "base_model."
 _ENDS = (".lora_A", ".lora_B")
 
+UNSUPPORTED = "unsupported"
+"""The `FileRefused.reason` of a folder that PEFT reads and this package does not; all others are in `core.files`."""
+
 _PLAIN: dict[str, tuple[Json, ...]] = {
     "bias": ("none",),
     "use_dora": (False,),
@@ -135,18 +138,18 @@ def _check_config(path: Path, config: Json) -> None:
     if not isinstance(config, dict):
         raise FileRefused(path, "not_json", "is not a JSON object; expected the configuration that PEFT writes")
     if config.get("peft_type") != "LORA":
-        raise FileRefused(path, "unsupported", f"has peft_type {config.get('peft_type')!r}; only 'LORA' is read")
+        raise FileRefused(path, UNSUPPORTED, f"has peft_type {config.get('peft_type')!r}; only 'LORA' is read")
     for name, allowed in _PLAIN.items():
         if name in config and config[name] not in allowed:
             raise FileRefused(
                 path,
-                "unsupported",
+                UNSUPPORTED,
                 f"has {name} = {config[name]!r}; only {allowed[0]!r} is read: train it without that",
             )
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not _is_number(rank) or not _is_number(alpha) or rank != int(rank) or rank < 1:
+    if not isinstance(rank, int) or rank is True or rank < 1 or not _is_number(alpha):
         message = f"has r = {rank!r} and lora_alpha = {alpha!r}; expected a whole number from 1 and a number"
-        raise FileRefused(path, "unsupported", message)
+        raise FileRefused(path, UNSUPPORTED, message)
 
 
 def _is_number(value: Json) -> bool:

@@ -143,16 +143,17 @@ def _both_modes(module: nn.Module, call: Callable[[nn.Module], Tensor], params: 
     called = _Called(module, call)
     named = {f"module.{name}": tensor for name, tensor in params.items()}
     modes = [(part, part.training) for part in module.modules()]
+
+    def supported(training: bool) -> bool:
+        module.train(training)
+        with _Fused():
+            return supports_second_order(lambda leaves: functional_call(called, leaves, ()), named)
+
     try:
-        for training in (True, False):
-            module.train(training)
-            with _Fused():
-                if not supports_second_order(lambda leaves: functional_call(called, leaves, ()), named):
-                    return False
+        return supported(True) and supported(False)
     finally:
         for part, training in modes:
             part.training = training
-    return True
 
 
 def refuse_inner_checkpointing(module: nn.Module) -> nn.Module:

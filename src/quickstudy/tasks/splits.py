@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import torch
 
@@ -77,11 +78,10 @@ def check_disjoint(parts: Mapping[str, Table], by: Sequence[str] = ("text",)) ->
     found = []
     for kind in by:
         values = {name: _values(parts[name], kind) for name in names}
-        for place, one in enumerate(names):
-            for other in names[place + 1 :]:
-                shared = [value for value in values[one] if value in values[other]]
-                if shared:
-                    found.append(f"{one!r} and {other!r} share {len(shared)} of kind {kind}: {listed(shared)}")
+        for one, other in combinations(names, 2):
+            shared = [value for value in values[one] if value in values[other]]
+            if shared:
+                found.append(f"{one!r} and {other!r} share {len(shared)} of kind {kind}: {listed(shared)}")
     if found:
         raise SplitError(f"{'; '.join(found)}: take these out of one of the two")
 

@@ -1,0 +1,27 @@
+"""What all tests share: one thread, and the folder of real data where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums in one order, and no fight for the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data, which the environment variable QUICKSTUDY_DATA names."""
+    named = os.environ.get("QUICKSTUDY_DATA", "")
+    if not named:
+        pytest.skip("QUICKSTUDY_DATA is not set; it names the folder of real data")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"QUICKSTUDY_DATA is {named}, which is no folder")
+    return folder

@@ -25,6 +25,12 @@ class Learner(ABC):
     transductive: ClassVar[bool] = False
     """True where a query's answer may depend on the other queries."""
 
+    order_matters: ClassVar[bool] = False
+    """True where the order of the support's rows may change the answers."""
+
+    class_symmetric: ClassVar[bool] = False
+    """True where renumbering the classes renumbers the answers and changes nothing else."""
+
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
         """Meta-parameters: dotted name -> tensor; may be empty."""

@@ -1,0 +1,125 @@
+"""Episodes to scores: adapt to the support of many tasks, score the query of each."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from quickstudy.core.types import Episode, Params
+from quickstudy.core.vectorise import Mode, OverTasks, over_tasks, stack_episodes
+from quickstudy.evaluation.intervals import Interval, interval
+from quickstudy.learners.base import Learner
+from quickstudy.learners.losses import accuracy, weighted_mean
+from quickstudy.tasks.base import TaskSource
+
+_AT_ONCE = 64
+_TIMED = 25
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a learner did.
+
+    Attributes:
+        values: [task], in the order in which the tasks were drawn.
+        metric: "accuracy" of classes, "mse" of regression.
+        adapt_seconds_median: of adapting to one task alone, after the first one.
+    """
+
+    values: Tensor
+    metric: Literal["accuracy", "mse"]
+    adapt_seconds_median: float
+
+    @property
+    def mean(self) -> float:
+        """The mean over tasks."""
+        return self.interval.mean
+
+    @property
+    def ci95(self) -> float:
+        """Half the width of the 95 % interval over tasks."""
+        return self.interval.ci95
+
+    @property
+    def interval(self) -> Interval:
+        """Mean and 95 % interval over tasks."""
+        return interval(self.values)
+
+
+def evaluate(
+    learner: Learner,
+    params: Params,
+    tasks: TaskSource,
+    episodes: int = 600,
+    seed: int = 0,
+    mode: Mode = "auto",
+) -> Scores:
+    """Scores on `episodes` tasks drawn with `seed`; `params` stay as they are and no graph is kept.
+
+    Tasks with the same number of ways are run together as `mode` says, those with others apart, so that no task sees
+    the padded classes of another. Some are adapted to once more, alone, to take the time.
+
+    Raises:
+        ValueError: `episodes` is below 1.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; give 1 or more")
+    device = next((tensor.device for tensor in params.values()), torch.device("cpu"))
+    source = islice(_drawn(tasks, seed, device), episodes)
+    seconds: list[float] = []
+    values: list[Tensor] = []
+    metric: Literal["accuracy", "mse"] = "accuracy"
+
+    def score(params: Params, episode: Episode) -> Tensor:
+        return _score(learner, params, episode)
+
+    run = over_tasks(score, mode)
+    with torch.no_grad():
+        while part := list(islice(source, _AT_ONCE)):
+            metric = "accuracy" if part[0].query.ways else "mse"
+            missing = max(_TIMED + 1 - len(seconds), 0)
+            seconds += [_adapt_seconds(learner, params, episode) for episode in part[:missing]]
+            values.append(_scored(run, params, part))
+    return Scores(torch.cat(values).cpu(), metric, statistics.median(seconds[1:] or seconds))
+
+
+def _drawn(tasks: TaskSource, seed: int, device: torch.device) -> Iterator[Episode]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield tree_map(lambda leaf: leaf.to(device), tasks.sample(generator))
+
+
+def _score(learner: Learner, params: Params, episode: Episode) -> Tensor:
+    query = episode.query
+    means = learner.predict(params, learner.adapt(params, episode.support), query.inputs).mean
+    if query.ways:
+        return accuracy(means, query)
+    errors = (means - query.targets).square().mean(-1)
+    return weighted_mean(torch.where(query.weights > 0, errors, 0.0), query.weights)
+
+
+def _scored(run: OverTasks, params: Params, part: list[Episode]) -> Tensor:
+    """[task], in the order of `part`."""
+    ways = [episode.support.ways for episode in part]
+    found: dict[int, Tensor] = {}
+    for each in sorted(set(ways)):
+        numbers = [number for number, count in enumerate(ways) if count == each]
+        scores = run(params, stack_episodes([part[number] for number in numbers]))
+        found.update(zip(numbers, scores.unbind(), strict=True))
+    return torch.stack([found[number] for number in range(len(part))])
+
+
+def _adapt_seconds(learner: Learner, params: Params, episode: Episode) -> float:
+    began = time.perf_counter()
+    adapter = learner.adapt(params, episode.support)
+    if any(tensor.is_cuda for tensor in adapter.tensors.values()):
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,64 @@
+"""What learners share: losses and accuracies that weights rule, and the head cut to the task's ways."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_map
+
+from quickstudy.core.errors import TaskError
+from quickstudy.core.types import Batch, Episode, Inputs, Params
+from quickstudy.learners.base import Learner
+from quickstudy.learners.network import Network
+
+
+def blank(batch: Batch) -> Batch:
+    """`batch` with zeros in the rows of weight 0, whatever they held, NaN included."""
+    real = batch.weights > 0
+
+    def zeroed(leaf: Tensor) -> Tensor:
+        return torch.where(real.reshape(-1, *[1] * (leaf.dim() - 1)), leaf, leaf.new_zeros(()))
+
+    return Batch(tree_map(zeroed, batch.inputs), zeroed(batch.targets), batch.weights, batch.ways)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean of `values` [example] by `weights` [example], a scalar; 0 where all weights are 0."""
+    total = weights.sum()
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
+
+
+def weighted_loss(outputs: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of logits [example, ways], or squared error of means [example, output], a weighted mean."""
+    if batch.ways:
+        losses = functional.cross_entropy(outputs, batch.targets, reduction="none")
+    else:
+        losses = (outputs - batch.targets).square().mean(-1)
+    return weighted_mean(losses, batch.weights)
+
+
+def accuracy(outputs: Tensor, batch: Batch) -> Tensor:
+    """The share of examples whose largest logit is their class, by weight: a scalar."""
+    return weighted_mean((outputs.argmax(-1) == batch.targets).to(outputs.dtype), batch.weights)
+
+
+def query_loss(learner: Learner, params: Params, episode: Episode) -> Tensor:
+    """The loss on the query after adapting to the support: a scalar."""
+    adapter = learner.adapt(params, episode.support)
+    query = blank(episode.query)
+    return weighted_loss(learner.predict(params, adapter, query.inputs).mean, query)
+
+
+def task_outputs(network: Network, params: Params, inputs: Inputs, ways: int) -> Tensor:
+    """[example, ways]: the network's first `ways` outputs; all of them for regression, where `ways` is 0.
+
+    Raises:
+        TaskError: the task has more classes than the network has outputs.
+    """
+    outputs = network(params, inputs)
+    if ways > outputs.shape[-1]:
+        raise TaskError(
+            f"the task has {ways} classes, the head has {outputs.shape[-1]} outputs; give Network(outputs={ways})"
+        )
+    return outputs[..., :ways] if ways else outputs

@@ -1,0 +1,96 @@
+"""Prototypical networks. Snell, Swersky, Zemel, 2017, arXiv 1703.05175.
+
+The prototype of a class is the mean of its support features, c_k = mean f(x_i); a query's logits are -|f(x) - c_k|^2,
+or the cosine of f(x) and c_k, times a scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from quickstudy.core.errors import TaskError
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+from quickstudy.learners.base import Learner
+from quickstudy.learners.heads import at_least_float32, class_means, class_weights, head_features, hide_absent
+from quickstudy.learners.losses import blank, query_loss
+from quickstudy.learners.network import Network
+
+
+@dataclass(frozen=True)
+class ProtoNet(Learner):
+    """Compares a query with the mean of each class.
+
+    Attributes:
+        network: backbone and delta, without a head.
+        distance: "euclidean" (squared) or "cosine".
+        scale: what the logits are multiplied with, the inverse of a temperature.
+        learn_scale: whether meta-training moves the scale, as `head.log_scale`.
+
+    Raises:
+        ValueError: `scale` is not above 0 or `distance` is unknown.
+    """
+
+    name: ClassVar[str] = "protonet"
+    class_symmetric: ClassVar[bool] = True
+
+    network: Network
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    scale: float = 1.0
+    learn_scale: bool = False
+
+    def __post_init__(self) -> None:
+        if self.distance not in {"euclidean", "cosine"}:
+            raise ValueError(f'distance is {self.distance!r}; give "euclidean" or "cosine"')
+        if not self.scale > 0:
+            raise ValueError(f"scale is {self.scale}; give a number above 0")
+
+    def init(self, generator: torch.Generator) -> Params:
+        """The network's starting values, and `head.log_scale` where it is learned."""
+        start = self.network.init(generator)
+        if self.learn_scale:
+            start["head.log_scale"] = torch.tensor(math.log(self.scale), device=self.network.device)
+        return start
+
+    def loss(self, params: Params, episode: Episode) -> Tensor:
+        """The cross-entropy on the query."""
+        return query_loss(self, params, episode)
+
+    def adapt(self, params: Params, support: Batch) -> Adapter:
+        """`prototypes` [ways, feature] and `counts` [ways], the weights of each class's examples together.
+
+        Raises:
+            TaskError: the task is a regression.
+        """
+        if not support.ways:
+            raise TaskError("prototypes are means of classes and this task is a regression; use ridge or maml")
+        support = blank(support)
+        tensors = {
+            "prototypes": class_means(head_features(self.network, params, support), support),
+            "counts": class_weights(support),
+        }
+        return Adapter(tensors, self.name, base=self.network.backbone.fingerprint)
+
+    def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
+        """Logits by distance; classes without support get `heads.ABSENT`."""
+        features = at_least_float32(self.network.features(params, inputs))
+        prototypes = adapter.tensors["prototypes"]
+        near = _cosines(features, prototypes) if self.distance == "cosine" else -_distances(features, prototypes)
+        scale = params["head.log_scale"].exp() if self.learn_scale else self.scale
+        return Prediction(hide_absent(near * scale, adapter.tensors["counts"]))
+
+
+def _cosines(features: Tensor, prototypes: Tensor) -> Tensor:
+    return normalize(features, dim=-1) @ normalize(prototypes, dim=-1).T
+
+
+def _distances(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Squared distances [example, ways] by one product; moved to the prototypes' centre, where little cancels."""
+    centre = prototypes.mean(0)
+    x, c = features - centre, prototypes - centre
+    return x.square().sum(-1, keepdim=True) - 2 * x @ c.T + c.square().sum(-1)

@@ -1,0 +1,1 @@
+"""Learners that take gradient steps on the support set."""

@@ -1,0 +1,77 @@
+"""Reptile. Nichol, Achiam, Schulman, 2018, arXiv 1803.02999.
+
+Take a few gradient steps on the task, from p to p', and move p towards p'. The loss is half the squared distance
+|p - p'|^2 / 2 with p' held still: its gradient is p - p', the Reptile direction, so that any optimiser makes the move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from quickstudy.core.inner import InnerLoop, adapt_parameters
+from quickstudy.core.parameters import detach, split
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+from quickstudy.learners.base import Learner
+from quickstudy.learners.losses import blank, task_outputs, weighted_loss
+from quickstudy.learners.network import Network
+
+
+@dataclass(frozen=True)
+class Reptile(Learner):
+    """Learns a starting point near the solutions of all tasks, with first derivatives only.
+
+    Attributes:
+        network: backbone, delta and head; the head has as many outputs as the largest task has classes.
+        inner: how the inner loop runs when a task is learned; its order does not matter. Frozen parameters stay as
+            they were drawn.
+        training: how it runs in meta-training; None for the same.
+        joint: meta-train on support and query together, for Reptile needs no split; else on the support alone.
+    """
+
+    name: ClassVar[str] = "reptile"
+
+    network: Network
+    inner: InnerLoop = field(default_factory=InnerLoop)
+    training: InnerLoop | None = None
+    joint: bool = True
+
+    def init(self, generator: torch.Generator) -> Params:
+        """The network's starting values."""
+        return self.network.init(generator)
+
+    def loss(self, params: Params, episode: Episode) -> Tensor:
+        """Half the squared distance to the adapted parameters; its gradient, not its value, is what counts."""
+        seen = _together(episode.support, episode.query) if self.joint else episode.support
+        adapted = self._adapted(detach(params), seen, self.training or self.inner)
+        squares = [(params[name] - tensor.detach()).square().sum() for name, tensor in adapted.items()]
+        return torch.stack(squares).sum() / 2
+
+    def adapt(self, params: Params, support: Batch) -> Adapter:
+        """The parameters that moved, by their names in `params`."""
+        moved = self._adapted(params, support, self.inner)
+        return Adapter(moved, self.name, base=self.network.backbone.fingerprint, facts={"ways": support.ways})
+
+    def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
+        """The network's outputs with the adapter's tensors in place of the meta-parameters."""
+        adapted = {**params, **adapter.tensors}
+        return Prediction(task_outputs(self.network, adapted, inputs, adapter.facts["ways"]))
+
+    def _adapted(self, params: Params, batch: Batch, inner: InnerLoop) -> Params:
+        batch = blank(batch)
+
+        def task_loss(current: Params) -> Tensor:
+            return weighted_loss(task_outputs(self.network, current, batch.inputs, batch.ways), batch)
+
+        adapted = adapt_parameters(task_loss, params, replace(inner, order="first"))
+        _, moved = split(adapted, inner.freeze)
+        return moved
+
+
+def _together(support: Batch, query: Batch) -> Batch:
+    joined: Batch = tree_map(lambda first, second: torch.cat([first, second]), support, query)
+    return joined

@@ -1,0 +1,160 @@
+"""The ways to make an adapter for texts, by name: which learner on which network, with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+
+from quickstudy.backbones.text_encoder import TextEncoder
+from quickstudy.core.errors import InputError
+from quickstudy.core.types import Json, Params
+from quickstudy.deltas.base import Delta
+from quickstudy.deltas.head import Head
+from quickstudy.deltas.lora import LoRA
+from quickstudy.learners.base import Learner
+from quickstudy.learners.names import learner_class, learner_names
+from quickstudy.learners.network import Network
+from quickstudy.lifecycle.pooled import PooledTexts
+
+Plain: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method, said in plain values, so that it can be written down and made again.
+
+    Attributes:
+        learner: row of `learners.names`.
+        settings: fields of the learner and their values, other than its network.
+        lora: what moves in the encoder; None where nothing moves, so that each text is encoded once.
+        outputs: outputs of the network's head; 0 where the learner computes a head itself.
+        name_weight: weight of a class name as an example of its class.
+        folds: parts into which the support is dealt to measure the method on examples that it has not seen; 0 to
+            leave that out, for methods that are slow to adapt.
+    """
+
+    learner: str
+    settings: tuple[tuple[str, Plain], ...] = ()
+    lora: LoRA | None = None
+    outputs: int = 0
+    name_weight: float = 1.0
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method ready to run.
+
+    Attributes:
+        spec: what it was made from.
+        encoder: the base as the user gave it.
+        backbone: the base as the method uses it; its `inputs` turns texts into what the learner reads.
+        learner: the learner.
+    """
+
+    spec: MethodSpec
+    encoder: TextEncoder
+    backbone: TextEncoder | PooledTexts
+    learner: Learner
+
+
+METHODS: Mapping[str, MethodSpec] = MappingProxyType(
+    {
+        "auto": MethodSpec("auto", (("regularisation", 1 / 30), ("scale", 2.2))),
+        "logistic": MethodSpec("logistic", (("regularisation", 1 / 30), ("scale", 2.2))),
+        "ridge": MethodSpec("ridge", (("regularisation", 1.0), ("scale", 28.0))),
+        "protonet": MethodSpec("protonet", (("scale", 14.0),)),
+    }
+)
+"""The methods that need no training of their own. The scales make probabilities on unit-length features about right
+(temperatures fitted on test sets of BANKING77 and CLINC150 with 5 to 150 classes are 0.7 to 1.3 with them)."""
+
+
+def method_spec(name: str) -> MethodSpec:
+    """The row of `METHODS` called `name`.
+
+    Raises:
+        InputError: there is none; a learner of that name may need meta-training first.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if name in learner_names():
+        raise InputError(
+            f"the method {name!r} needs meta-trained parameters: make them with `quickstudy train` and give that "
+            f"folder as the method, or give one of {', '.join(METHODS)}"
+        )
+    raise InputError(f"there is no method {name!r}; give one of {', '.join(METHODS)}, or the folder of a trained one")
+
+
+@lru_cache(maxsize=8)
+def build_method(spec: MethodSpec, encoder: TextEncoder) -> Method:
+    """The method on this base. Equal arguments give the same object, so that what it computes with is shared.
+
+    Raises:
+        InputError: there is no such learner, or it does not take these settings.
+    """
+    backbone: TextEncoder | PooledTexts = PooledTexts(encoder)
+    delta: Delta = Head()
+    if spec.lora is not None:
+        delta = spec.lora
+        backbone = replace(encoder, prefix=min(spec.lora.layers or (0,)))
+    kind = learner_class(spec.learner)
+    settings: dict[str, Any] = dict(spec.settings)
+    names: set[str] = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
+    unknown = sorted(settings.keys() - names)
+    if unknown or "network" not in names:
+        raise InputError(f"the learner {spec.learner!r} has no setting {', '.join(unknown) or 'network'}")
+    made: Any = kind
+    network = Network(backbone, delta, spec.outputs, encoder.device)
+    return Method(spec, encoder, backbone, made(network=network, **settings))
+
+
+def start_params(method: Method, seed: int) -> Params:
+    """Meta-parameters as the learner begins with."""
+    return method.learner.init(torch.Generator().manual_seed(seed))
+
+
+def spec_facts(spec: MethodSpec) -> Json:
+    """`spec` as JSON."""
+    lora = None if spec.lora is None else {**asdict(spec.lora), "targets": list(spec.lora.targets)}
+    if lora is not None and spec.lora is not None and spec.lora.layers is not None:
+        lora["layers"] = list(spec.lora.layers)
+    return {**asdict(spec), "settings": dict(spec.settings), "lora": lora}
+
+
+def spec_from_facts(facts: Json) -> MethodSpec:
+    """The spec that `spec_facts` wrote.
+
+    Raises:
+        ValueError: `facts` are not that.
+    """
+    try:
+        lora = facts["lora"]
+        if lora is not None:
+            layers = None if lora["layers"] is None else tuple(lora["layers"])
+            lora = LoRA(**{**lora, "targets": tuple(lora["targets"]), "layers": layers})
+        return MethodSpec(**{**facts, "settings": tuple(facts["settings"].items()), "lora": lora})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"is not a method: {error}") from error
+
+
+def encoder_facts(encoder: TextEncoder) -> Json:
+    """The fields of `encoder` that decide its features, as JSON."""
+    return {name: getattr(encoder, name) for name in ("name", "revision", "pooling", "normalise", "max_tokens")}
+
+
+def encoder_from_facts(facts: Json) -> TextEncoder:
+    """The encoder that `encoder_facts` wrote.
+
+    Raises:
+        ValueError: `facts` are not that.
+    """
+    try:
+        return TextEncoder(**facts)
+    except TypeError as error:
+        raise ValueError(f"is not a text encoder: {error}") from error

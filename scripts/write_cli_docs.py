@@ -1,0 +1,39 @@
+"""Writes docs/cli.md: what `--help` prints for each command. A test compares the two.
+
+.venv/bin/python scripts/write_cli_docs.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from quickstudy.cli.app import app
+
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+HEAD = """# Command line
+
+The exit code is 0, or 2 where the input cannot be used, or 1 for an error of the program. `--json` prints one JSON
+object as the last line of the standard output. What follows is what `--help` prints.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    names = sorted(getattr(get_command(app), "commands", {}))
+    parts = [f"## quickstudy\n\n{shown([])}", *(f"## quickstudy {name}\n\n{shown([name])}" for name in names)]
+    return "\n".join([HEAD, *parts])
+
+
+def shown(words: list[str]) -> str:
+    """A block with the help of one command, 100 characters wide."""
+    plain = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    done = CliRunner().invoke(app, [*words, "--help"], env=plain, prog_name="quickstudy")
+    lines = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
+    return "\n".join(["```text", *lines, "```", ""])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

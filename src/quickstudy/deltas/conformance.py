@@ -42,11 +42,14 @@ def check_init(delta: Delta, factory: Factory, inputs: Inputs) -> None:  # noqa:
 
 def check_init_is_apart(delta: Delta, factory: Factory, inputs: Inputs) -> None:
     """Changing what `init` returned in place does not change the module."""
+    module = factory()
+    start = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    attached = delta.attach(module)
     with torch.no_grad():
-        before = factory()(inputs)
-        for tensor in _init(delta, factory, 0).values():
+        before = attached(inputs)
+        for tensor in delta.init(attached, start, torch.Generator().manual_seed(0)).values():
             tensor.add_(1)
-        after = factory()(inputs)
+        after = attached(inputs)
     assert torch.equal(before, after), "init handed out the module's own memory"
 
 

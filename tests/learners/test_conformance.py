@@ -59,7 +59,7 @@ def test_regression(name, check):
 
 @pytest.mark.parametrize("name", ["maml", "anil", "reptile", "meta_sgd", "protonet", "ridge", "logistic"])
 def test_learns_blobs(name):
-    options = FitOptions(steps=60, tasks_per_step=8, lr=1e-2, mode="vmap", progress=False)
+    options = FitOptions(steps=25, tasks_per_step=8, lr=2e-2, mode="vmap", progress=False)
     checks.check_learns(build(name), BLOBS, options)
 
 

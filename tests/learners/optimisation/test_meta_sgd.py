@@ -1,0 +1,58 @@
+"""Meta-SGD with equal rates is MAML, and its rates get the gradient of the closed form."""
+
+import pytest
+import torch
+
+from quickstudy.backbones import MLP
+from quickstudy.core import SGD, Episode, InnerLoop
+from quickstudy.deltas import Full
+from quickstudy.learners import Network
+from quickstudy.learners.optimisation.maml import MAML
+from quickstudy.learners.optimisation.meta_sgd import MetaSGD
+
+
+def gradients(learner, params, episode):
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    return dict(zip(leaves, torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values())), strict=True))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_equal_rates_are_maml(points, order):
+    network, inner = Network(MLP((4, 8)), Full(), 3), InnerLoop(3, SGD(0.2), order=order)
+    maml, meta_sgd = MAML(network, inner), MetaSGD(network, inner)
+    params = meta_sgd.init(torch.Generator().manual_seed(0))
+    start = maml.init(torch.Generator().manual_seed(0))
+    support, episode = points(seed=1), Episode(points(seed=1), points(seed=2))
+    first, second = maml.adapt(start, support), meta_sgd.adapt(params, support)
+    assert first.tensors.keys() == second.tensors.keys()
+    expected, found = gradients(maml, start, episode), gradients(meta_sgd, params, episode)
+    for name in start:
+        torch.testing.assert_close(second.tensors[name], first.tensors[name])
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_gradient_of_the_rate_has_its_closed_form(constant, parabola):
+    """One step: p' = p - 2 a (p - 3), so d/da (p' - 7)^2 = -4 (p' - 7) (p - 3)."""
+    learner = MetaSGD(Network(constant(1.0), Full()), InnerLoop(1, SGD(0.1)))
+    grads = gradients(learner, learner.init(torch.Generator()), parabola)
+    adapted = 1 - 0.2 * (1 - 3)
+    assert float(grads["rate.body.value"]) == pytest.approx(-4 * (adapted - 7) * (1 - 3))
+
+
+def test_one_rate_moves_one_entry(points):
+    learner = MetaSGD(Network(MLP((4, 8), "tanh"), Full(), 3), InnerLoop(1, SGD(0.2)))
+    params = learner.init(torch.Generator().manual_seed(0))
+    for name in params:
+        if name.startswith("rate."):
+            params[name] = torch.zeros_like(params[name])
+    params["rate.head.weight"][1, 2] = 0.5
+    adapter = learner.adapt(params, points())
+    moved = {name: tensor != params[name] for name, tensor in adapter.tensors.items()}
+    assert moved.pop("head.weight").nonzero().tolist() == [[1, 2]]
+    assert not any(entries.any() for entries in moved.values())
+
+
+def test_frozen_parameters_have_no_rate():
+    learner = MetaSGD(Network(MLP((4, 8)), Full(), 3), InnerLoop(1, freeze=("body.*",)))
+    rates = {name for name in learner.init(torch.Generator()) if name.startswith("rate.")}
+    assert rates == {"rate.head.weight", "rate.head.bias"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from quickstudy.core.errors import TableError
@@ -30,11 +30,11 @@ class Table:
         TableError: columns of different lengths.
     """
 
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
-    domains: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
+    texts: tuple[str, ...] = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
+    domains: tuple[str, ...] = field(default=(), repr=False)
+    splits: tuple[str, ...] = field(default=(), repr=False)
+    groups: tuple[str, ...] = field(default=(), repr=False)
     name: str = "table"
     notes: tuple[str, ...] = ()
 

@@ -88,7 +88,8 @@ class FolderTasks(TaskSource):
     def _prepared(self) -> tuple[tuple[_File, ...], EncodedTexts]:
         check_size("shots", self.shots)
         check_size("queries", self.queries)
-        files, texts = [], []
+        files: list[_File] = []
+        texts: list[str] = []
         for table in self.tables:
             pools = make_pools(table, False, self.class_names)
             found = large_enough(table.name, pools.scopes[""], largest(self.shots), largest(self.queries))

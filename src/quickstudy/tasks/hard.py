@@ -67,7 +67,7 @@ class HardClasses:
                 numbers[label].append(row)
         features = self.embed([table.texts[row] for rows in numbers.values() for row in rows])
         counts = [len(rows) for rows in numbers.values()]
-        return torch.stack([part.mean(0) for part in features.detach().split(counts)])
+        return torch.stack([part.mean(0) for part in torch.split(features.detach(), counts)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,7 +165,7 @@ def _label(value: Any) -> str:
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, numbers.Real) and float(value).is_integer():
-        return str(int(value))
+        return str(math.trunc(value))
     raise TypeError(f"{value!r} is a {type(value).__name__}; expected a name or a whole number")
 
 

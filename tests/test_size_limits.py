@@ -18,7 +18,13 @@ COMMENT_SHARE = 0.05
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "misc", "manager", "common"}
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
 
-EXCEPTIONS: dict[str, str] = {}
+OPTIONS = "the options of a command are the arguments of its function"
+EXCEPTIONS = {
+    "arguments cli/adapt.py::adapt": OPTIONS,
+    "arguments cli/evaluate.py::evaluate": OPTIONS,
+    "arguments cli/predict.py::predict": OPTIONS,
+    "arguments cli/train.py::train": OPTIONS,
+}
 """`limit path` or `limit path::function` -> why it may be broken there. A row that nothing needs fails a test."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

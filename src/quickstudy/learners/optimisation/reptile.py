@@ -48,7 +48,7 @@ class Reptile(Learner):
         """Half the squared distance to the adapted parameters; its gradient, not its value, is what counts."""
         seen = _together(episode.support, episode.query) if self.joint else episode.support
         adapted = self._adapted(detach(params), seen, self.training or self.inner)
-        squares = [(params[name] - tensor.detach()).square().sum() for name, tensor in adapted.items()]
+        squares = [(params[name] - tensor).square().sum() for name, tensor in adapted.items()]
         return torch.stack(squares).sum() / 2
 
     def adapt(self, params: Params, support: Batch) -> Adapter:

@@ -179,3 +179,9 @@ def test_repeated_rows_and_contradictions_are_told_not_printed(tmp_path, capsys)
 def test_the_same_row_in_two_splits_is_no_repeat():
     frame = pd.DataFrame({"text": ["a", "a", "b"], "label": ["x", "x", "y"], "split": ["train", "train_5", "train"]})
     assert read_table(frame).notes == ()
+
+
+@pytest.mark.parametrize("number", [np.int64(2**60 + 1), 2**70 + 1, np.uint8(7), 4.0, np.float32(3)])
+def test_whole_numbers_of_any_kind_are_labels_digit_for_digit(number):
+    table = read_table([("one", number), ("other", "class")])
+    assert table.labels == (str(int(number)), "class")

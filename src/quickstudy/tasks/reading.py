@@ -164,8 +164,10 @@ def _label(value: Any) -> str:
         return _text(value).strip()
     if isinstance(value, bool):
         return str(value)
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
     if isinstance(value, numbers.Real) and float(value).is_integer():
-        return str(math.trunc(value))
+        return str(int(float(value)))
     raise TypeError(f"{value!r} is a {type(value).__name__}; expected a name or a whole number")
 
 

@@ -18,7 +18,7 @@ from quickstudy.lifecycle.adapter_folders import Kept, export_peft, load_folder,
 from quickstudy.lifecycle.examples import Examples, Label, checked_examples, checked_targets, checked_texts, label_array
 from quickstudy.lifecycle.fitting import Answering, FitChoices, adapt_to, open_adapter
 from quickstudy.lifecycle.initialisation import chosen_method
-from quickstudy.lifecycle.methods import encoder_from_facts
+from quickstudy.lifecycle.methods import encoder_from_facts, encoder_of
 
 
 class ClassifierNotFitted(NotFitted, NotFittedError):  # type: ignore[misc] # scikit-learn is untyped
@@ -40,9 +40,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
         method: `"auto"`, `"logistic"`, `"ridge"`, `"protonet"`, or the folder of a meta-trained initialisation.
         base: the encoder: `"minilm"`, a folder, a name on the Hugging Face hub, or a `TextEncoder`.
         class_names: whether each class's name is used as one more example of it. Labels without letters are not.
-        unknown: None to answer with a class always; `"auto"` to answer `unknown_label` where the largest probability is
+        unknown: None to answer with a class always; `"auto"` to answer `unknown_label` where a score of the logits is
             below a threshold that keeps about 95 % of the questions within the classes, fitted on held-out examples;
-            or that threshold.
+            or a probability, to answer it where the largest probability is below that.
         seed: decides how examples are held out, and starting values.
         unknown_label: what `predict` answers then.
         keep_examples: whether the examples stay in the classifier and in its files, as `partial_fit` needs.
@@ -114,7 +114,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
             ClassifierNotFitted: before `fit`.
             InputError: something that is no text.
         """
-        return self._decide(self.predict_proba(texts))
+        return self.answer(texts)[0]
+
+    def answer(self, texts: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """What `predict` and `predict_proba` return, from one pass over the texts.
+
+        Raises:
+            ClassifierNotFitted: before `fit`.
+            InputError: something that is no text.
+        """
+        answering = self._answering()
+        logits = answering.logits(checked_texts(texts))
+        found: np.ndarray[Any, Any] = self.classes_[logits.argmax(-1).numpy()]
+        probabilities: np.ndarray[Any, Any] = logits.softmax(-1).numpy()
+        if answering.threshold is None:
+            return found, probabilities
+        sure = answering.known(logits).tolist()
+        labels = [label if known else self.unknown_label for label, known in zip(found.tolist(), sure, strict=True)]
+        return np.array(labels, dtype=None if self.classes_.dtype.kind == "U" else object), probabilities
 
     def predict_proba(self, texts: Any) -> np.ndarray[Any, Any]:
         """[text, class] float64 probabilities in the order of `classes_`, calibrated on held-out examples.
@@ -123,8 +140,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
             ClassifierNotFitted: before `fit`.
             InputError: something that is no text.
         """
-        answering = self._answering()
-        return answering.logits(checked_texts(texts)).softmax(-1).numpy()
+        return self.answer(texts)[1]
 
     def score(self, texts: Any, labels: Any, sample_weight: Any = None) -> float:
         """The share of `texts` whose predicted class is their label; labels are compared as strings.
@@ -164,7 +180,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
         """
         kept = load_folder(folder)
         facts, choices = kept.adapter.facts, kept.choices
-        encoder = encoder_from_facts(facts["base"]) if base is None else _encoder(base)
+        encoder = encoder_from_facts(facts["base"]) if base is None else encoder_of(base)
         open_adapter(kept.adapter, encoder)
         plain = encoder == TextEncoder(encoder.name)
         loaded = cls(
@@ -204,11 +220,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
 
     def _answering(self) -> Answering:
         adapter = self._fitted_adapter()
-        encoder = _encoder(self.base)
+        encoder = encoder_of(self.base)
         return open_adapter(adapter, encoder)
 
     def _adapt(self, examples: Examples) -> Self:
-        method, params = chosen_method(self.method, _encoder(self.base), self.seed)
+        method, params = chosen_method(self.method, encoder_of(self.base), self.seed)
         adapter, info = adapt_to(method, params, examples, self._choices())
         return self._keep(adapter, info, examples.classes, examples if self.keep_examples else None)
 
@@ -218,20 +234,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
         self.classes_ = label_array(classes)
         self.examples_ = examples
         return self
-
-    def _decide(self, probabilities: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        found: np.ndarray[Any, Any] = self.classes_[probabilities.argmax(1)]
-        threshold = self.adapter_.facts["threshold"]
-        if threshold is None:
-            return found
-        sure = probabilities.max(1) >= threshold
-        answers = [label if known else self.unknown_label for label, known in zip(found.tolist(), sure, strict=True)]
-        return np.array(answers, dtype=None if self.classes_.dtype.kind == "U" else object)
-
-
-def _encoder(base: str | TextEncoder) -> TextEncoder:
-    if isinstance(base, TextEncoder):
-        return base
-    if not isinstance(base, str) or not base:
-        raise InputError(f"base is {base!r}; give 'minilm', a folder, a hub name or a TextEncoder")
-    return TextEncoder(base)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -18,11 +19,12 @@ from quickstudy.backbones.text_encoder import TextEncoder, buckets
 from quickstudy.core.errors import InputError, TaskError
 from quickstudy.core.types import Adapter, Batch, Info, Json, Params
 from quickstudy.evaluation.calibration import expected_calibration_error
-from quickstudy.evaluation.out_of_scope import choose_threshold
+from quickstudy.evaluation.out_of_scope import ScoreKind, choose_threshold, scope_scores
 from quickstudy.lifecycle.examples import Examples
 from quickstudy.lifecycle.held_out import HeldOut, deal_folds, fit_shrunk_temperature, held_out
 from quickstudy.lifecycle.methods import (
     Method,
+    MethodSpec,
     build_method,
     encoder_facts,
     encoder_from_facts,
@@ -46,8 +48,9 @@ class FitChoices:
 
     Attributes:
         class_names: whether each class's name joins the support as one more example of it.
-        unknown: None to answer with a class always; "auto" to answer `unknown_label` below a threshold that lets about
-            95 % of the questions through that belong to a class; or that threshold, a probability.
+        unknown: None to answer with a class always; "auto" to answer `unknown_label` where the method's score of scope
+            is below a threshold that lets about 95 % of the questions through that belong to a class; or a
+            probability, to answer it where the largest probability is below that.
         unknown_label: see `unknown`.
         seed: decides how the examples are dealt into folds, and starting values.
     """
@@ -61,21 +64,23 @@ class FitChoices:
 def adapt_to(method: Method, params: Params, examples: Examples, choices: FitChoices) -> tuple[Adapter, Info]:
     """An adapter for `examples`, and what was measured on the way.
 
-    Texts that are longer than the base takes are cut; the info counts them.
+    Texts that are longer than the base takes are cut; the info counts them. Its seconds are those of tokenising,
+    encoding and fitting, not of loading the base.
 
     Raises:
         TaskError: the label for unknown questions is a class, or no threshold can be fitted.
         InputError: `unknown` is none of its choices.
     """
-    began = time.perf_counter()
     _check_unknown(choices, examples)
+    base = method.encoder.fingerprint
+    began = time.perf_counter()
     named = choices.class_names and _tell_something(examples.names)
     names = [class_text(name) for name in examples.names] if named else []
     support = _support(method, examples, names)
     learned = method.learner.adapt(params, support)
     found = _held_out(method, params, support, examples, choices)
     temperature = fit_shrunk_temperature(found)
-    threshold = _threshold(choices, found, temperature)
+    scope, threshold = _threshold(method.spec, choices, found, temperature)
     values = _figures(examples, found, temperature, threshold)
     values["cut_texts"] = method.encoder.count_cut(examples.texts)
     tensors = {f"{_ADAPTER}{name}": tensor.detach().cpu() for name, tensor in learned.tensors.items()}
@@ -89,11 +94,10 @@ def adapt_to(method: Method, params: Params, examples: Examples, choices: FitCho
         "label_kind": examples.kind,
         "temperature": temperature,
         "threshold": threshold,
+        "scope": scope,
         "unknown_label": choices.unknown_label,
     }
-    adapter = Adapter(
-        tensors, learned.learner, examples.names, method.encoder.fingerprint, facts, values, examples.digest
-    )
+    adapter = Adapter(tensors, learned.learner, examples.names, base, facts, values, examples.digest)
     return adapter, Info(values, _notes(examples, choices, named, values))
 
 
@@ -106,7 +110,8 @@ class Answering:
         params: the meta-parameters.
         adapter: as the learner made it.
         temperature: divides the logits.
-        threshold: the probability below which the answer is unknown; None for never.
+        threshold: the score below which the answer is unknown; None for never.
+        scope: which score.
     """
 
     method: Method
@@ -114,6 +119,13 @@ class Answering:
     adapter: Adapter
     temperature: float
     threshold: float | None
+    scope: ScoreKind
+
+    def known(self, logits: Tensor) -> Tensor:
+        """[text] whether the answer at these `logits` [text, class] is one of the classes."""
+        if self.threshold is None:
+            return torch.ones(len(logits), dtype=torch.bool)
+        return scope_scores(logits, self.scope) >= self.threshold
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """[text, class] float64, divided by the temperature. Computed in parts of like length, in bounded memory."""
@@ -143,8 +155,11 @@ def open_adapter(adapter: Adapter, encoder: TextEncoder | None = None) -> Answer
         spec = spec_from_facts(facts["method"])
         encoder = encoder or encoder_from_facts(facts["base"])
         temperature, threshold, learner_facts = facts["temperature"], facts["threshold"], facts["learner"]
+        scope = facts["scope"]
         if not isinstance(temperature, float | int) or not isinstance(threshold, float | int | None):
             raise ValueError(f"temperature {temperature!r} and threshold {threshold!r} are not numbers")
+        if scope not in get_args(ScoreKind):
+            raise ValueError(f"scope {scope!r} is none of {', '.join(get_args(ScoreKind))}")
     except (KeyError, ValueError) as error:
         raise InputError(f"this adapter cannot be used to answer texts: {error}; make it with `adapt`") from error
     base = encoder.fingerprint
@@ -156,7 +171,7 @@ def open_adapter(adapter: Adapter, encoder: TextEncoder | None = None) -> Answer
         )
     method = build_method(spec, encoder)
     learned = replace(adapter, tensors=_part(adapter, _ADAPTER, encoder.device), facts=learner_facts)
-    return Answering(method, _part(adapter, _META, encoder.device), learned, float(temperature), threshold)
+    return Answering(method, _part(adapter, _META, encoder.device), learned, float(temperature), threshold, scope)
 
 
 def _part(adapter: Adapter, prefix: str, device: str) -> Params:
@@ -200,17 +215,19 @@ def _held_out(method: Method, params: Params, support: Batch, examples: Examples
     return held_out(method.learner, params, support, folds)
 
 
-def _threshold(choices: FitChoices, found: HeldOut, temperature: float) -> float | None:
+def _threshold(
+    spec: MethodSpec, choices: FitChoices, found: HeldOut, temperature: float
+) -> tuple[ScoreKind, float | None]:
     if choices.unknown is None:
-        return None
+        return spec.scope, None
     if choices.unknown != "auto":
-        return float(choices.unknown)
+        return "probability", float(choices.unknown)
     if not len(found.targets):
         raise TaskError(
             "a threshold for unknown questions cannot be fitted: it takes two examples of a class, or class names; add "
             "examples, or give the threshold as a probability"
         )
-    return choose_threshold((found.logits.double() / temperature).softmax(-1).amax(-1), KEPT)
+    return spec.scope, choose_threshold(scope_scores(found.logits.double() / temperature, spec.scope), KEPT)
 
 
 def _figures(examples: Examples, found: HeldOut, temperature: float, threshold: float | None) -> dict[str, float]:

@@ -1,0 +1,69 @@
+"""`quickstudy evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quickstudy.cli import options
+from quickstudy.cli.output import counted, print_json, print_pairs, tell, tell_notes
+from quickstudy.cli.settings import use_threads
+
+
+def evaluate(
+    file: options.File,
+    train_split: Annotated[str | None, typer.Option("--train-split", help="Adapt to the rows of this split.")] = None,
+    test_split: Annotated[str | None, typer.Option("--test-split", help="Judge on the rows of this split.")] = None,
+    test_file: Annotated[Path | None, typer.Option("--test-file", help="Judge on the rows of this file.")] = None,
+    split: options.SplitOption = None,
+    ways: Annotated[int, typer.Option(help="Classes of each task.")] = 5,
+    shots: Annotated[int, typer.Option(help="Examples of each class to adapt to.")] = 1,
+    queries: Annotated[int, typer.Option(help="Examples of each class to be judged on.")] = 15,
+    episodes: Annotated[int, typer.Option(help="Number of tasks.")] = 600,
+    method: options.MethodOption = "auto",
+    base: options.BaseOption = "minilm",
+    no_class_names: options.NoClassNames = False,
+    text_column: options.TextColumn = "text",
+    label_column: options.LabelColumn = "label",
+    split_column: options.SplitColumn = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a method.
+
+    With --test-split or --test-file it adapts to one set and is judged on the other. Without, many small tasks are
+    drawn from the file, and the accuracy is their mean with its 95 % interval.
+    """
+    use_threads(threads)
+    tell("starting")
+    from quickstudy.lifecycle.adapting import TableColumns, read_split
+    from quickstudy.lifecycle.classifier import FewShotClassifier
+    from quickstudy.lifecycle.evaluating import EpisodePlan, evaluate_episodes, evaluate_splits
+
+    columns = TableColumns(text_column, label_column, split_column)
+    classifier = FewShotClassifier(method, base, not no_class_names, None, seed)
+    if test_split is None and test_file is None:
+        if train_split is not None:
+            raise typer.BadParameter("--train-split came without --test-split or --test-file; give one of these")
+        table = read_split(file, columns, split)
+        tell_notes(table.notes)
+        plan = EpisodePlan(ways, shots, queries, episodes, seed)
+        with counted("tasks", episodes) as progress:
+            report = evaluate_episodes(table, classifier, plan, lambda _: progress.advance(progress.task_ids[0]))
+    else:
+        if split is not None or (test_split is not None and test_file is None and train_split is None):
+            raise typer.BadParameter(
+                "to judge on a split, give --train-split and --test-split (--split is for drawn tasks)"
+            )
+        train = read_split(file, columns, train_split)
+        test = read_split(test_file or file, columns, test_split)
+        tell_notes([*train.notes, *test.notes])
+        tell(f"adapting to {len(train)} examples of {len(train.classes)} classes, judging on {len(test)}")
+        report = evaluate_splits(train, test, classifier)
+    if as_json:
+        print_json(report)
+        return
+    print_pairs(f"{file.name}, class names {'off' if no_class_names else 'on'}", report)

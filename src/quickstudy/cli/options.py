@@ -1,0 +1,30 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+File = Annotated[Path, typer.Argument(help="Examples: .csv, .tsv, .jsonl or .parquet, in UTF-8.", show_default=False)]
+AdapterArgument = Annotated[
+    str, typer.Argument(metavar="ADAPTER", help="Folder of the adapter, or its name in ./adapters.", show_default=False)
+]
+MethodOption = Annotated[
+    str, typer.Option("--method", help="auto, logistic, ridge, protonet, or the folder of a trained initialisation.")
+]
+BaseOption = Annotated[str, typer.Option("--base", help="Encoder: minilm, a folder, or a Hugging Face hub name.")]
+NoClassNames = Annotated[
+    bool, typer.Option("--no-class-names", help="Do not use the names of the classes as further examples of them.")
+]
+TextColumn = Annotated[str, typer.Option("--text-column", help="Column of the texts.")]
+LabelColumn = Annotated[str, typer.Option("--label-column", help="Column of the labels.")]
+SplitColumn = Annotated[
+    str | None, typer.Option("--split-column", help="Column of the splits.", show_default="split, if there is one")
+]
+SplitOption = Annotated[str | None, typer.Option("--split", help="Use the rows of this split only.")]
+Seed = Annotated[int, typer.Option("--seed", help="Decides everything that is drawn.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to compute with.", show_default="all")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of the output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there under this name.")]

@@ -1,0 +1,64 @@
+"""`quickstudy train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quickstudy.cli import options
+from quickstudy.cli.output import print_json, print_pairs, tell, tell_notes
+from quickstudy.cli.settings import use_threads
+
+
+def train(
+    source: Annotated[Path, typer.Argument(help="File of examples, or folder of task files.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", help="Name of the initialisation.", show_default=False)],
+    learner: Annotated[str, typer.Option(help="Learner to meta-train.")] = "protonet",
+    out: Annotated[Path, typer.Option("--out", help="Folder that its folder is made in.")] = Path("initialisations"),
+    base: options.BaseOption = "minilm",
+    rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 8,
+    layers: Annotated[int, typer.Option(help="Number of layers they are in, from the last one down.")] = 2,
+    outputs: Annotated[int, typer.Option(help="Most classes of a later task, for learners that adapt a head.")] = 0,
+    split: options.SplitOption = None,
+    validation_split: Annotated[str | None, typer.Option(help="Validate on tasks of this split.")] = None,
+    ways: Annotated[int, typer.Option(help="Classes of each task.")] = 5,
+    shots: Annotated[int, typer.Option(help="Examples of each class to adapt to.")] = 5,
+    queries: Annotated[int, typer.Option(help="Examples of each class to be judged on.")] = 5,
+    steps: Annotated[int, typer.Option(help="Number of updates.")] = 500,
+    tasks_per_step: Annotated[int, typer.Option(help="Tasks of each update.")] = 4,
+    lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 1e-3,
+    no_class_names: options.NoClassNames = False,
+    text_column: options.TextColumn = "text",
+    label_column: options.LabelColumn = "label",
+    split_column: options.SplitColumn = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Meta-train a learner on many small tasks; give the folder it makes as --method to adapt and evaluate.
+
+    Ctrl-C stops after the current step and keeps a checkpoint.
+    """
+    use_threads(threads)
+    tell("starting")
+    from quickstudy.backbones.text_encoder import TextEncoder
+    from quickstudy.lifecycle.adapting import TableColumns
+    from quickstudy.lifecycle.meta_training import TaskPlan, Trained, train_file, training_place
+    from quickstudy.training.options import FitOptions
+
+    place = training_place(name, out, force, resume)
+    columns = TableColumns(text_column, label_column, split_column)
+    plan = TaskPlan(columns, split, validation_split, ways, shots, queries, not no_class_names)
+    fit_options = FitOptions(steps, tasks_per_step, lr=lr, schedule="cosine", clip=1.0, seed=seed)
+    trained = Trained(learner, rank, layers, outputs)
+    tell(f"training {learner}: {steps} steps of {tasks_per_step} tasks")
+    report = train_file(source, place, trained, plan, fit_options, TextEncoder(base), resume)
+    tell_notes(report["notes"])
+    if as_json:
+        print_json(report)
+        return
+    print_pairs(f"initialisation {name}", {key: value for key, value in report.items() if key not in ("notes", "name")})

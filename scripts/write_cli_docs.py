@@ -22,7 +22,7 @@ object as the last line of the standard output. What follows is what `--help` pr
 
 def page() -> str:
     """The whole page."""
-    names = sorted(getattr(get_command(app), "commands", {}))
+    names = sorted(getattr(get_command(app()), "commands", {}))
     parts = [f"## quickstudy\n\n{shown([])}", *(f"## quickstudy {name}\n\n{shown([name])}" for name in names)]
     return "\n".join([HEAD, *parts])
 
@@ -30,9 +30,9 @@ def page() -> str:
 def shown(words: list[str]) -> str:
     """A block with the help of one command, 100 characters wide."""
     plain = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    done = CliRunner().invoke(app, [*words, "--help"], env=plain, prog_name="quickstudy")
-    lines = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
-    return "\n".join(["```text", *lines, "```", ""])
+    done = CliRunner().invoke(app(), [*words, "--help"], env=plain, prog_name="quickstudy")
+    text = "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
+    return f"```text\n{text}\n```\n"
 
 
 if __name__ == "__main__":

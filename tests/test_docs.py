@@ -93,7 +93,7 @@ def test_blocks_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) ->
                 exec(code, vars(example))
             continue
         for command, shown in block.commands:
-            found, output = run_command(command, monkeypatch)
+            found, output = run_command(command)
             assert found == block.exit_code, f"{command}: exit code {found}\n{output}"
             if "<!-- compare -->" in block.marks:
                 missing = [line for line in shown if line.strip() not in output]
@@ -142,19 +142,14 @@ def test_command_line_page_is_what_help_prints() -> None:
     assert written == script("write_cli_docs").page(), "run .venv/bin/python scripts/write_cli_docs.py"
 
 
-def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+def run_command(command: str) -> tuple[int, str]:
     """Exit code and output of `quickstudy ...`, run in this process to spare the imports."""
     words = shlex.split(command)
     assert words[0] == "quickstudy", f"{command}: only quickstudy is run here; mark the block as not run"
-    monkeypatch.setattr(sys, "argv", words)
     output = io.StringIO()
-    app = importlib.import_module("quickstudy.cli.app")
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        try:
-            app.main()
-        except SystemExit as ended:
-            return int(ended.code or 0), output.getvalue()
-    return 0, output.getvalue()
+        found = importlib.import_module("quickstudy.cli.app").main(words[1:])
+    return found, output.getvalue()
 
 
 def script(name: str) -> ModuleType:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.backbones.packing import packing_of
 from quickstudy.core.attention_mask import additive_mask
 from quickstudy.core.errors import NotAvailable
 
@@ -45,11 +46,15 @@ class EncoderModule(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[example, width] from `mask` [example, token] and `input_ids` [example, token], or with a prefix `hidden`
-        [example, token, width]."""
+        [example, token, width].
+
+        On a CPU, padding is left out of the computation where there is much of it."""
         choose_attention(self.model, self.attention)
         mask = inputs["mask"]
         if self.prefix:
-            hidden = run_layers(self.model, inputs["hidden"], mask, self.prefix, None)
+            hidden = run_packed(self.model, inputs["hidden"], mask, self.prefix)
+        elif self.model.config.model_type in LAYERS:
+            hidden = run_packed(self.model, self.model.embeddings(input_ids=inputs["input_ids"]), mask, 0)
         else:
             hidden = run_all(self.model, inputs["input_ids"], mask)
         return pool(hidden, mask, self.pooling, self.normalise)
@@ -100,8 +105,20 @@ def run_all(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
 
 def run_layers(model: Any, hidden: Tensor, mask: Tensor, first: int, stop: int | None) -> Tensor:
     """Activations [example, token, width] after the layers from `first` up to, not including, `stop`."""
-    ready = additive_mask(mask, hidden.dtype)
-    for layer in layers_of(model)[first:stop]:
+    return _through(layers_of(model)[first:stop], hidden, additive_mask(mask, hidden.dtype))
+
+
+def run_packed(model: Any, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
+    """As `run_layers` up to the last layer, without the padding where that pays; what it returns there is undefined."""
+    packing = packing_of(mask)
+    if packing is None:
+        return run_layers(model, hidden, mask, first, None)
+    rows = _through(layers_of(model)[first:], packing.packed(hidden), packing.additive_mask(hidden.dtype))
+    return packing.unpacked(rows, len(mask))
+
+
+def _through(layers: nn.ModuleList, hidden: Tensor, ready: Tensor) -> Tensor:
+    for layer in layers:
         output = layer(hidden, ready)
         hidden = output[0] if isinstance(output, tuple) else output
     return hidden

@@ -31,6 +31,9 @@ class Learner(ABC):
     class_symmetric: ClassVar[bool] = False
     """True where renumbering the classes renumbers the answers and changes nothing else."""
 
+    weights_repeat: ClassVar[bool] = True
+    """False where a row of weight 2 may count otherwise than the row twice."""
+
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
         """Meta-parameters: dotted name -> tensor; may be empty."""

@@ -114,7 +114,9 @@ def check_padding(learner: Learner, tasks: TaskSource) -> None:
 
 
 def check_weights(learner: Learner, tasks: TaskSource) -> None:
-    """A row of weight 2 counts as the row twice."""
+    """A row of weight 2 counts as the row twice, unless the learner declares that it may not."""
+    if not learner.weights_repeat:
+        return
     params, episode = _init(learner), next(_episodes(tasks))
     support = episode.support
     real = torch.nonzero(support.weights).flatten().tolist()

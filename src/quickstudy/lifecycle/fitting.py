@@ -1,7 +1,8 @@
 """Examples to an adapter that stands by itself, and an adapter to answers.
 
 An adapter made here holds all that its answers need but the base: the learner's tensors as `adapter.<name>`, the
-meta-parameters as `meta.<name>`, and in its facts the method, the base, the temperature and the threshold.
+meta-parameters that adapting left alone as `meta.<name>`, and in its facts the method, the base, the temperature and
+the threshold.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from quickstudy.lifecycle.methods import (
     build_method,
     encoder_facts,
     encoder_from_facts,
+    measurable,
     spec_facts,
     spec_from_facts,
 )
@@ -84,7 +86,8 @@ def adapt_to(method: Method, params: Params, examples: Examples, choices: FitCho
     values = _figures(examples, found, temperature, threshold)
     values["cut_texts"] = method.encoder.count_cut(examples.texts)
     tensors = {f"{_ADAPTER}{name}": tensor.detach().cpu() for name, tensor in learned.tensors.items()}
-    tensors |= {f"{_META}{name}": tensor.detach().cpu() for name, tensor in params.items()}
+    still = {name: tensor for name, tensor in params.items() if name not in learned.tensors}
+    tensors |= {f"{_META}{name}": tensor.detach().cpu() for name, tensor in still.items()}
     values["adapt_seconds"] = time.perf_counter() - began
     facts: dict[str, Json] = {
         "method": spec_facts(method.spec),
@@ -212,7 +215,7 @@ def _held_out(method: Method, params: Params, support: Batch, examples: Examples
         return HeldOut(torch.empty(0, support.ways), torch.empty(0, dtype=torch.long))
     generator = torch.Generator().manual_seed(choices.seed)
     folds = deal_folds(examples.targets, method.spec.folds, generator)
-    return held_out(method.learner, params, support, folds)
+    return held_out(*measurable(method, params, support), folds)
 
 
 def _threshold(

@@ -35,6 +35,9 @@ from quickstudy.version import VERSION
 SCHEMA = 1
 TENSORS = "initialisation.safetensors"
 FACTS = "initialisation.json"
+SHIPPED = Path(__file__).parent.parent / "shipped"
+"""What comes with the package: `<method>-<base>/`, each made by a recipe that its provenance names."""
+
 _FIELDS = ("schema_version", "quickstudy", "method", "encoder", "base", "provenance")
 
 
@@ -115,7 +118,8 @@ def chosen_method(name: str, encoder: TextEncoder, seed: int) -> tuple[Method, P
         raise InputError(f"method is {name!r}; give one of {', '.join(METHODS)}, or the folder of a trained one")
     if name in METHODS or not Path(name).is_dir():
         method = build_method(method_spec(name), encoder)
-        return method, start_params(method, seed)
+        shipped = shipped_initialisation(name, encoder)
+        return method, start_params(method, seed) if shipped is None else _params_of(shipped, method, seed)
     found = load_initialisation(name)
     if found.base.digest != encoder.fingerprint.digest:
         raise InputError(
@@ -123,5 +127,19 @@ def chosen_method(name: str, encoder: TextEncoder, seed: int) -> tuple[Method, P
             f"{encoder.fingerprint.name!r} (weights {encoder.fingerprint.digest[:12]}); give that base or train again"
         )
     method = build_method(found.spec, encoder)
-    check_template(Path(name) / TENSORS, found.params, start_params(method, seed))
-    return method, {key: tensor.to(encoder.device) for key, tensor in found.params.items()}
+    return method, _params_of(Path(name), method, seed)
+
+
+def shipped_initialisation(name: str, encoder: TextEncoder) -> Path | None:
+    """The folder of the initialisation of the method `name` that comes with the package for this base, or None."""
+    digest = encoder.fingerprint.digest
+    for facts in sorted(SHIPPED.glob(f"{name}-*/{FACTS}")):
+        if read_json(facts)["base"]["digest"] == digest:
+            return facts.parent
+    return None
+
+
+def _params_of(folder: Path, method: Method, seed: int) -> Params:
+    params = read_tensors(folder / TENSORS)
+    check_template(folder / TENSORS, params, start_params(method, seed))
+    return {key: tensor.to(method.encoder.device) for key, tensor in params.items()}

@@ -12,7 +12,7 @@ import torch
 
 from quickstudy.backbones.text_encoder import TextEncoder
 from quickstudy.core.errors import InputError
-from quickstudy.core.types import Json, Params
+from quickstudy.core.types import Batch, Json, Params
 from quickstudy.deltas.base import Delta
 from quickstudy.deltas.head import Head
 from quickstudy.deltas.lora import LoRA
@@ -20,6 +20,7 @@ from quickstudy.evaluation.out_of_scope import ScoreKind
 from quickstudy.learners.base import Learner
 from quickstudy.learners.names import learner_class, learner_names
 from quickstudy.learners.network import Network
+from quickstudy.learners.text.rows import compute_dtype, text_features
 from quickstudy.lifecycle.pooled import PooledTexts
 
 Plain: TypeAlias = str | int | float | bool
@@ -37,6 +38,8 @@ class MethodSpec:
         name_weight: weight of a class name as an example of its class.
         folds: parts into which the support is dealt to measure the method on examples that it has not seen; 0 to
             leave that out, for methods that are slow to adapt.
+        held_out_settings: settings that differ while it is measured so. With any, the encoder is held still as the
+            meta-parameters have it, so that each text is encoded once; figures are then a little too low.
         scope: which score of the logits best tells questions within the classes from others.
     """
 
@@ -46,6 +49,7 @@ class MethodSpec:
     outputs: int = 0
     name_weight: float = 1.0
     folds: int = 5
+    held_out_settings: tuple[tuple[str, Plain], ...] = ()
     scope: ScoreKind = "probability"
 
 
@@ -57,18 +61,25 @@ class Method:
         spec: what it was made from.
         encoder: the base as the user gave it.
         backbone: the base as the method uses it; its `inputs` turns texts into what the learner reads.
+        network: what the learner adapts.
         learner: the learner.
     """
 
     spec: MethodSpec
     encoder: TextEncoder
     backbone: TextEncoder | PooledTexts
+    network: Network
     learner: Learner
 
 
+ENCODER_LINEARS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+"""Ends of the names of all linear layers of a BERT-like encoder layer."""
+
 METHODS: Mapping[str, MethodSpec] = MappingProxyType(
     {
-        "auto": MethodSpec("auto", (("epochs", 0),), scope="logit"),
+        "auto": MethodSpec(
+            "auto", lora=LoRA(16, 32, ENCODER_LINEARS), held_out_settings=(("epochs", 0),), scope="logit"
+        ),
         "logistic": MethodSpec("logistic", (("regularisation", 1 / 30), ("scale", 2.2)), scope="energy"),
         "ridge": MethodSpec("ridge", (("regularisation", 1.0), ("scale", 28.0))),
         "protonet": MethodSpec("protonet", (("scale", 14.0),), scope="logit"),
@@ -115,7 +126,20 @@ def build_method(spec: MethodSpec, encoder: TextEncoder) -> Method:
         raise InputError(f"the learner {spec.learner!r} has no setting {', '.join(unknown) or 'network'}")
     made: Any = kind
     network = Network(backbone, delta, spec.outputs, encoder.device)
-    return Method(spec, encoder, backbone, made(network=network, **settings))
+    return Method(spec, encoder, backbone, network, made(network=network, **settings))
+
+
+def measurable(method: Method, params: Params, support: Batch) -> tuple[Learner, Params, Batch]:
+    """Learner, meta-parameters and support with which the method is measured on held-out examples."""
+    spec = method.spec
+    if not spec.held_out_settings:
+        return method.learner, params, support
+    settings = tuple({**dict(spec.settings), **dict(spec.held_out_settings)}.items())
+    still = build_method(replace(spec, settings=settings, held_out_settings=(), lora=None), method.encoder)
+    with torch.no_grad():
+        dtype = compute_dtype("auto", method.encoder.device)
+        features = text_features(method.network, params, support.inputs, dtype)
+    return still.learner, start_params(still, 0), replace(support, inputs=features)
 
 
 def start_params(method: Method, seed: int) -> Params:
@@ -128,7 +152,8 @@ def spec_facts(spec: MethodSpec) -> Json:
     lora = None if spec.lora is None else {**asdict(spec.lora), "targets": list(spec.lora.targets)}
     if lora is not None and spec.lora is not None and spec.lora.layers is not None:
         lora["layers"] = list(spec.lora.layers)
-    return {**asdict(spec), "settings": dict(spec.settings), "lora": lora}
+    settings = {"settings": dict(spec.settings), "held_out_settings": dict(spec.held_out_settings)}
+    return {**asdict(spec), **settings, "lora": lora}
 
 
 def spec_from_facts(facts: Json) -> MethodSpec:
@@ -142,7 +167,8 @@ def spec_from_facts(facts: Json) -> MethodSpec:
         if lora is not None:
             layers = None if lora["layers"] is None else tuple(lora["layers"])
             lora = LoRA(**{**lora, "targets": tuple(lora["targets"]), "layers": layers})
-        return MethodSpec(**{**facts, "settings": tuple(facts["settings"].items()), "lora": lora})
+        settings = {name: tuple(facts[name].items()) for name in ("settings", "held_out_settings")}
+        return MethodSpec(**{**facts, **settings, "lora": lora})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"is not a method: {error}") from error
 

@@ -21,8 +21,10 @@ from pathlib import Path
 import torch
 
 from quickstudy.backbones import TextEncoder
-from quickstudy.core.types import Json
+from quickstudy.core.types import Json, Params
 from quickstudy.learners.text.auto import Auto
+from quickstudy.lifecycle import FewShotClassifier
+from quickstudy.lifecycle.evaluating import EpisodePlan, evaluate_episodes
 from quickstudy.lifecycle.initialisation import Initialisation, save_initialisation
 from quickstudy.lifecycle.methods import METHODS, build_method
 from quickstudy.tasks import HardClasses, MixedTasks, Table, TableTasks, TaskSource, read_intents, read_table
@@ -104,9 +106,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder for checkpoints and metrics")
     chosen = parser.parse_args()
     learner, source, options = recipe(chosen.without, chosen.steps)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     began = time.perf_counter()
     fitted = fit(learner, source, replace(options, folder=chosen.run))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     facts: dict[str, Json] = {
         "data": {name: licence for name, licence in LICENCES.items() if name not in chosen.without},
         "seed": options.seed,
@@ -116,10 +118,23 @@ def main() -> None:
         "seconds": round(time.perf_counter() - began),
         "device": "cpu",
         "torch": torch.__version__,
+        "recipe": "recipes/text_start.py",
         "commit": commit,
     }
+    write(chosen.out, fitted.params, facts)
+
+
+def write(folder: Path, params: Params, facts: dict[str, Json]) -> None:
+    """Writes the initialisation with its figures on a validation split of a data set that no training saw."""
     base = TextEncoder()
-    save_initialisation(chosen.out, Initialisation(METHODS["auto"], base, base.fingerprint, fitted.params, facts))
+    initialisation = Initialisation(METHODS["auto"], base, base.fingerprint, params, facts)
+    save_initialisation(folder, initialisation)
+    unseen, plan = read_intents("banking77").where(split="fs_valid"), EpisodePlan(5, 1, 15, 200)
+    arms = {"this": FewShotClassifier(str(folder), class_names=False)}
+    arms["base, prototypes"] = FewShotClassifier("protonet", class_names=False)
+    metrics = {name: evaluate_episodes(unseen, arm, plan)["accuracy"] for name, arm in arms.items()}
+    measured = {"what": "BANKING77 fs_valid, 5-way 1-shot accuracy, no class names", **metrics}
+    save_initialisation(folder, replace(initialisation, provenance={**facts, "metrics": measured}))
 
 
 if __name__ == "__main__":

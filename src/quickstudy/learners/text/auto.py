@@ -49,6 +49,7 @@ class Auto(Learner):
         contrast: a.
         regularisation: of the logistic regression, as its 1/C.
         prototype_scale: what the cosines with c are multiplied with in the logits.
+        still_scale: the same where there were no steps, and examples lie less close to their c.
         logistic_scale: what the logits of the logistic regression are multiplied with.
         closeness: weight of 1 - cos(f(x), base f(x)) in meta-training.
         precision: "bfloat16" adapts under autocast, "float32" does not, "auto" takes the faster one.
@@ -70,7 +71,8 @@ class Auto(Learner):
     temperature: float = 0.05
     contrast: float = 1.0
     regularisation: float = 1 / 30
-    prototype_scale: float = 7.0
+    prototype_scale: float = 10.0
+    still_scale: float = 14.0
     logistic_scale: float = 1.1
     closeness: float = 1.0
     precision: str = "auto"
@@ -121,7 +123,8 @@ class Auto(Learner):
                 features, one_hot(support, features.dtype), support.weights, features.new_tensor(self.regularisation)
             )
         head = {
-            "weight": self.prototype_scale * prototypes.T + self.logistic_scale * weight,
+            "weight": (self.prototype_scale if steps else self.still_scale) * prototypes.T
+            + self.logistic_scale * weight,
             "bias": self.logistic_scale * bias,
             "counts": class_weights(support),
         }

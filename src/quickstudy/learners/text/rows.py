@@ -1,4 +1,4 @@
-"""Rows of text inputs: features computed in parts of like length, padding dropped, batches put together."""
+"""Rows of text inputs: their features, batches of them, padding dropped, batches put together."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_map
 
+from quickstudy.backbones.packing import is_mapped
 from quickstudy.backbones.precision import DTYPES, faster_dtype
-from quickstudy.backbones.text_encoder import CPU_TOKENS, GPU_TOKENS, buckets
 from quickstudy.core.types import Batch, Inputs, Params
 from quickstudy.learners.network import Network
 
 
 def text_features(network: Network, params: Params, inputs: Inputs, dtype: torch.dtype = torch.float32) -> Tensor:
     """Float32 [example, feature].
-
-    Where `inputs` have a mask [example, token], rows of like length are computed together, so that little padding is;
-    the features are the same. Under `torch.vmap` all rows are computed at once.
 
     Args:
         network: a backbone and a delta, without a head.
@@ -26,14 +23,7 @@ def text_features(network: Network, params: Params, inputs: Inputs, dtype: torch
         dtype: bfloat16 computes under autocast.
     """
     with torch.autocast(network.device.partition(":")[0], dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        if isinstance(inputs, Tensor) or "mask" not in inputs or is_mapped(inputs["mask"]):
-            return network.features(params, inputs).float()
-        lengths: list[int] = inputs["mask"].sum(-1).clamp(min=1).tolist()
-        budget = CPU_TOKENS if network.device == "cpu" else GPU_TOKENS
-        parts = list(buckets(lengths, budget))
-        features = [network.features(params, _cut(inputs, rows, lengths[rows[0]])) for rows in parts]
-    place = torch.tensor([row for rows in parts for row in rows], device=features[0].device).argsort()
-    return torch.cat(features).float()[place]
+        return network.features(params, inputs).float()
 
 
 def compute_dtype(precision: str, device: str) -> torch.dtype:
@@ -78,19 +68,6 @@ def joined(one: Batch, other: Batch) -> Batch:
         inputs = {name: torch.cat(_padded(tensor, other.inputs[name])) for name, tensor in one.inputs.items()}
     targets = torch.cat([one.targets, other.targets])
     return Batch(inputs, targets, torch.cat([one.weights, other.weights]), one.ways)
-
-
-def is_mapped(tensor: Tensor) -> bool:
-    """Whether `tensor` stands for one of many under `torch.vmap`, so that its values cannot be asked for."""
-    functorch = torch._C._functorch
-    while functorch.is_gradtrackingtensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
-    return bool(functorch.is_batchedtensor(tensor))
-
-
-def _cut(inputs: dict[str, Tensor], rows: list[int], length: int) -> dict[str, Tensor]:
-    """Rows, cut to `length` tokens."""
-    return {name: tensor[rows, :length] for name, tensor in inputs.items()}
 
 
 def _padded(one: Tensor, other: Tensor) -> list[Tensor]:

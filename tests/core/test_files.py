@@ -268,6 +268,15 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 10_000
 
 
+def test_a_reader_of_the_old_file_keeps_the_old_file(tmp_path):
+    """Writing in place would change what another name of the same file holds."""
+    write_bytes(tmp_path / "a", b"old")
+    os.link(tmp_path / "a", tmp_path / "reader")
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert (tmp_path / "reader").read_bytes() == b"old"
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     for value in (1, 2):
         with atomic_folder(tmp_path / "f") as folder:

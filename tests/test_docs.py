@@ -25,10 +25,12 @@ from quickstudy.core import errors
 from quickstudy.core.files import REASONS
 
 ROOT = Path(__file__).parents[1]
-GENERATED = {"cli.md", "LOG.md"}
+NOT_RUN = ("cli.md", "LOG.md", "results")
+"""Beginnings of names in docs/ of what scripts write and of what was measured once."""
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in GENERATED),
+    *(p for p in sorted((ROOT / "docs").rglob("*.md")) if not str(p.relative_to(ROOT / "docs")).startswith(NOT_RUN)),
 ]
 BLOCK = re.compile(r"(?P<marks>(?:^<!--[^\n]*-->\n)*)^```(?P<kind>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)#\s]+)[^)]*\)")

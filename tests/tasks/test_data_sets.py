@@ -120,7 +120,8 @@ def reviews(tmp_path):
                         for label in (0, 1)
                         for n in range(each + 4 * label * (split != "train"))
                     ]
-    found.append(("Books t2 train 1 0", 1, "books.t2", "t2", "test", "test_task"))
+    for label in (0, 1):
+        found.append((f"Books t2 train {label} 0", label, "books.t2", "t2", "test", "test_task"))
     (tmp_path / "reviews").mkdir()
     columns = ["text", "label", "task", "threshold", "split", "role"]
     pd.DataFrame(found, columns=columns).to_parquet(tmp_path / "reviews" / "arsc.parquet")

@@ -52,6 +52,11 @@ def test_sinusoids_are_sines_in_their_ranges():
     assert 2.3 < float(amplitudes.mean()) < 2.8
 
 
+def test_ranged_shots_of_a_wave_are_padded_with_weight_0():
+    sizes = {(len(e.support.weights), int(e.support.weights.sum())) for e in drawn(Sinusoids(shots=(3, 5)))}
+    assert sizes == {(5, 3), (5, 4), (5, 5)}
+
+
 def test_blobs_lie_around_their_centres():
     for episode in drawn(GaussianBlobs(ways=4, shots=200, queries=200, noise=0.5), 10):
         for way in range(4):

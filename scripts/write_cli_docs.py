@@ -15,9 +15,9 @@ from quickstudy.cli.app import app
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 HEAD = """# Command line
 
-The exit code is 0, or 2 where the input cannot be used or something is not installed, or 1 for other errors, or 130 after
-Ctrl-C. `--json` prints one JSON object as the last line of the standard output; what goes on is told on the standard error.
-What follows is what `--help` prints.
+The exit code is 0, or 2 where the input cannot be used or something is not installed, or 1 for other errors, or 130
+after Ctrl-C. `--json` prints one JSON object as the last line of the standard output; what goes on is told on the
+standard error. What follows is what `--help` prints.
 """
 
 

@@ -73,6 +73,11 @@ def test_a_byte_order_mark_and_blank_lines_are_accepted(tmp_path):
     assert read_table(path).texts == ("hi", "ho")
 
 
+def test_a_line_separator_inside_a_json_text_ends_no_line(tmp_path):
+    path = write(tmp_path, "a.jsonl", '{"text": "one\u2028two\x85", "label": "a"}\r\n{"text": "b", "label": "c"}')
+    assert read_table(path).texts == ("one\u2028two\x85", "b")
+
+
 def test_further_columns_are_found_or_named(tmp_path):
     path = write(tmp_path, "a.csv", "text,label,domain,split,talk\nhi,a,x,train,1\nho,b,y,test,2\n")
     table = read_table(path, group_column="talk")

@@ -76,7 +76,7 @@ def adapt_to(method: Method, params: Params, examples: Examples, choices: FitCho
     _check_unknown(choices, examples)
     base = method.encoder.fingerprint
     began = time.perf_counter()
-    named = choices.class_names and _tell_something(examples.names)
+    named = choices.class_names and _tell_something(examples)
     names = [class_text(name) for name in examples.names] if named else []
     support = _support(method, examples, names)
     learned = method.learner.adapt(params, support)
@@ -196,9 +196,10 @@ def _check_unknown(choices: FitChoices, examples: Examples) -> None:
         )
 
 
-def _tell_something(names: Sequence[str]) -> bool:
-    """Whether class names are more than numbers."""
-    return all(any(character.isalpha() for character in name) for name in names)
+def _tell_something(examples: Examples) -> bool:
+    """Whether class names are words, not numbers or truth values."""
+    lettered = all(any(character.isalpha() for character in name) for name in examples.names)
+    return lettered and examples.kind == "str"
 
 
 def _support(method: Method, examples: Examples, names: Sequence[str]) -> Batch:
@@ -214,6 +215,9 @@ def _held_out(method: Method, params: Params, support: Batch, examples: Examples
     if method.spec.folds < 2:
         return HeldOut(torch.empty(0, support.ways), torch.empty(0, dtype=torch.long))
     generator = torch.Generator().manual_seed(choices.seed)
+    if choices.unknown == "auto" and method.spec.held_out_settings:
+        # A threshold must be on the scores that the adapter will give, so the parts are adapted to in full.
+        return held_out(method.learner, params, support, deal_folds(examples.targets, 2, generator))
     folds = deal_folds(examples.targets, method.spec.folds, generator)
     return held_out(*measurable(method, params, support), folds)
 
@@ -254,7 +258,7 @@ def _notes(examples: Examples, choices: FitChoices, named: bool, values: dict[st
     if values["cut_texts"]:
         notes.append(f"{values['cut_texts']:.0f} texts are longer than the base takes and were cut")
     if choices.class_names and not named:
-        notes.append("the class names hold no letters, so they were not used as examples")
+        notes.append("the labels are not words, so they were not used as examples")
     counts = Counter(examples.targets)
     single = [name for number, name in enumerate(examples.names) if counts[number] == 1]
     if single:

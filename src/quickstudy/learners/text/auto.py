@@ -5,9 +5,8 @@ Features f(x) have length 1 and c_k begins as the mean feature of class k, its n
     L = mean_i CE(f(x_i) c_k / t, y_i) + a * mean_i mean_{j in P(i)} -log softmax_j(f(x_i) f(x_j) / t)
 
 over LoRA and c, with P(i) the other examples of i's class: supervised contrastive learning (Khosla et al., 2020, arXiv
-2004.11362) beside cosine prototypes (Snell et al., 2017, arXiv 1703.05175). The head is the sum of the logits of c and
-of a logistic regression on the adapted features. Meta-training lowers the same terms on whole episodes, the prototypes
-of the support judged on the query, and keeps features near those of the base.
+2004.11362) beside cosine prototypes (Snell et al., 2017, arXiv 1703.05175). The head adds the logits of c and of a
+logistic regression. Meta-training lowers the same terms, c judged on the query, and 1 - cos(f(x), base f(x)).
 """
 
 from __future__ import annotations
@@ -27,31 +26,28 @@ from quickstudy.learners.contrast import supervised_contrast
 from quickstudy.learners.heads import class_means, class_weights, hide_absent, one_hot
 from quickstudy.learners.losses import blank, weighted_mean
 from quickstudy.learners.network import Network
+from quickstudy.learners.rows import batches, compute_dtype, joined, take, text_features, without_padding
 from quickstudy.learners.softmax_regression import softmax_regression
-from quickstudy.learners.text.rows import batches, compute_dtype, joined, take, text_features, without_padding
 
 
 @dataclass(frozen=True)
 class Auto(Learner):
     """Adapts the network by a few steps and computes a linear head.
 
-    A support of more than `rows` rows is gone through in batches, the same ones for each support of that size; the
-    order of its rows then decides which of them meet.
+    A larger support than `rows` is gone through in batches; the order of its rows then decides which of them meet.
 
     Attributes:
         network: backbone and delta, without a head.
         epochs: steps that each row of the support takes part in; 0 leaves the features as they are.
-        crowded: fewest classes for which there are such steps. With few, the features tell them apart as they are, and
-            steps on so few rows make them worse.
+        crowded: fewest classes for which there are such steps; with few, they make the features worse.
         rows: most rows of a step.
         rate: learning rate of Adam at its highest; it rises for a tenth of the steps and falls to 0 by a line.
         temperature: t.
         contrast: a.
         regularisation: of the logistic regression, as its 1/C.
-        prototype_scale: what the cosines with c are multiplied with in the logits.
-        still_scale: the same where there were no steps, and examples lie less close to their c.
+        prototype_scale: what the cosines with c are multiplied with in the logits; `still_scale` without steps.
         logistic_scale: what the logits of the logistic regression are multiplied with.
-        closeness: weight of 1 - cos(f(x), base f(x)) in meta-training.
+        closeness: weight of the way from the base in meta-training.
         precision: "bfloat16" adapts under autocast, "float32" does not, "auto" takes the faster one.
 
     Raises:
@@ -78,11 +74,9 @@ class Auto(Learner):
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        lowest = min(self.rate, self.temperature, self.regularisation, self.prototype_scale, self.logistic_scale)
-        if lowest <= 0 or min(self.epochs, self.contrast, self.closeness) < 0 or self.rows < 2:
-            raise ValueError(
-                f"rates, temperature, scales must be above 0, counts and weights 0 or more, rows 2 or more: {self}"
-            )
+        above = min(self.rate, self.temperature, self.regularisation)
+        if above <= 0 or min(self.epochs, self.contrast, self.closeness) < 0 or self.rows < 2:
+            raise ValueError(f"rate and temperature must be above 0, rows 2 or more, epochs 0 or more: {self}")
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's starting values."""
@@ -109,8 +103,7 @@ class Auto(Learner):
         """
         if not support.ways:
             raise TaskError("auto tells classes apart and this task is a regression; use ridge or maml")
-        support = without_padding(blank(support))
-        dtype = compute_dtype(self.precision, self.network.device)
+        support, dtype = without_padding(blank(support)), compute_dtype(self.precision, self.network.device)
         with torch.no_grad():
             moving = {name: tensor.detach() for name, tensor in params.items()}
             features = normalize(text_features(self.network, moving, support.inputs, dtype), dim=-1)
@@ -119,22 +112,18 @@ class Auto(Learner):
             if steps:
                 moving, prototypes = self._steps(moving, prototypes, support, dtype)
                 features = normalize(text_features(self.network, moving, support.inputs, dtype), dim=-1)
-            weight, bias = softmax_regression(
-                features, one_hot(support, features.dtype), support.weights, features.new_tensor(self.regularisation)
-            )
-        head = {
-            "weight": (self.prototype_scale if steps else self.still_scale) * prototypes.T
-            + self.logistic_scale * weight,
-            "bias": self.logistic_scale * bias,
-            "counts": class_weights(support),
-        }
+            targets, r = one_hot(support, features.dtype), features.new_tensor(self.regularisation)
+            weight, bias = softmax_regression(features, targets, support.weights, r)
+        scale = self.prototype_scale if steps else self.still_scale
+        weight, bias = scale * prototypes.T + self.logistic_scale * weight, self.logistic_scale * bias
+        head = {"weight": weight, "bias": bias, "counts": class_weights(support)}
         return Adapter({**(moving if steps else {}), **head}, self.name, base=self.network.backbone.fingerprint)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """Logits; classes without support get `heads.ABSENT`."""
         features = normalize(text_features(self.network, {**params, **adapter.tensors}, inputs), dim=-1)
-        logits = features @ adapter.tensors["weight"] + adapter.tensors["bias"]
-        return Prediction(hide_absent(logits, adapter.tensors["counts"]))
+        head = adapter.tensors
+        return Prediction(hide_absent(features @ head["weight"] + head["bias"], head["counts"]))
 
     def _terms(self, logits: Tensor, features: Tensor, judged: Batch, rows: Batch) -> Tensor:
         """The cross-entropy of `logits` on `judged`, and the contrast of `features` of `rows`."""
@@ -143,8 +132,7 @@ class Auto(Learner):
 
     def _steps(self, moving: Params, prototypes: Tensor, support: Batch, dtype: torch.dtype) -> tuple[Params, Tensor]:
         """`moving` and `prototypes` after the inner steps."""
-        optimiser = Adam(self.rate, eps=1e-14)
-        current = {**moving, "prototypes": prototypes}
+        optimiser, current = Adam(self.rate, eps=1e-14), {**moving, "prototypes": prototypes}
         state = optimiser.start(current)
         plan = batches(len(support.targets), self.rows, self.epochs)
         for step, rows in enumerate(plan):
@@ -152,11 +140,11 @@ class Auto(Learner):
 
             def loss(values: Params, batch: Batch = batch) -> Tensor:
                 features = normalize(text_features(self.network, values, batch.inputs, dtype), dim=-1)
-                logits = features @ normalize(values["prototypes"], dim=-1).T / self.temperature
-                logits = hide_absent(logits, class_weights(support))
+                cosines = features @ normalize(values["prototypes"], dim=-1).T
+                logits = hide_absent(cosines / self.temperature, class_weights(support))
                 return self._terms(logits, features, batch, batch)
 
-            pace = min(1.0, (step + 1) / (0.1 * len(plan))) * (1 - step / len(plan))
-            current, state = optimiser.step(current, torch.func.grad(loss)(current), state, self.rate * pace)
+            pace = self.rate * min(1.0, (step + 1) / (0.1 * len(plan))) * (1 - step / len(plan))
+            current, state = optimiser.step(current, torch.func.grad(loss)(current), state, pace)
         prototypes = current.pop("prototypes")
         return current, normalize(prototypes, dim=-1)

@@ -35,11 +35,11 @@ class Packing:
 
     def packed(self, hidden: Tensor) -> Tensor:
         """[row, place, width] from [example, token, width]."""
-        return hidden.flatten(0, 1).index_select(0, self.sources).unflatten(0, tuple(self.owners.shape))
+        return hidden.flatten(0, 1).index_select(0, self.sources).view(*self.owners.shape, -1)
 
     def unpacked(self, hidden: Tensor, examples: int) -> Tensor:
         """[example, token, width] from [row, place, width]; padding holds what lies at the first place."""
-        return hidden.flatten(0, 1).index_select(0, self.places).unflatten(0, (examples, -1))
+        return hidden.flatten(0, 1).index_select(0, self.places).view(examples, -1, hidden.shape[-1])
 
     def additive_mask(self, dtype: torch.dtype) -> Tensor:
         """[row, 1, place, place]: 0 where both places belong to one example, the lowest finite number elsewhere."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 
 from quickstudy.backbones import TextEncoder
-from quickstudy.core.files import write_json
+from quickstudy.core.files import read_json, write_json
 from quickstudy.core.types import Json
 from quickstudy.evaluation.out_of_scope import auroc, outside_recall, scope_scores
 from quickstudy.lifecycle import FewShotClassifier
@@ -173,17 +172,26 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args()
-    began, done = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in rows(plain_start(Path(folder) / "plain"), chosen.clinc_start, chosen.episodes):
-            if chosen.only not in name:
-                continue
-            done.append(measure())
-            print(f"{name}: {done[-1]['value']:.2f}", {k: v for k, v in done[-1].items() if k not in ("task", "what")})
-            facts = {"name": "text", "device": "cpu", "threads": torch.get_num_threads(), "torch": torch.__version__}
-            seconds = round(time.perf_counter() - began)
-            command = "python -m recipes.text_results --clinc-start FOLDER"
-            write_json(chosen.out, {**facts, "seconds": seconds, "command": command, "rows": done})
+            if chosen.only in name:
+                row = measure()
+                print(f"{name}: {row['value']:.2f}", flush=True)
+                keep(row, chosen.out)
+
+
+def keep(row: Json, path: Path) -> None:
+    """Puts `row` into the file, in the place of an older one of the same name."""
+    facts: Json = read_json(path) if path.exists() else {"rows": []}
+    older = [each for each in facts["rows"] if (each["task"], each["what"]) != (row["task"], row["what"])]
+    about = {
+        "name": "Few-shot text classification, MiniLM",
+        "command": "python -m recipes.text_results --clinc-start runs/without_clinc150",
+        "device": "CPU",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    write_json(path, {**about, "rows": sorted([*older, row], key=lambda each: str(each["task"]))})
 
 
 if __name__ == "__main__":

@@ -37,15 +37,14 @@ def adapt(
 ) -> None:
     """Make an adapter from a file of examples and say how good it is."""
     use_threads(threads)
+    below = unknown_of(unknown)
     tell("starting")
     from quickstudy.lifecycle.adapting import TableColumns, adapt_file, adapter_place, read_split
     from quickstudy.lifecycle.classifier import FewShotClassifier
 
     place = adapter_place(name, out, force)
     table = read_split(file, TableColumns(text_column, label_column, split_column), split)
-    classifier = FewShotClassifier(
-        method, base, not no_class_names, unknown_of(unknown), seed, keep_examples=not no_examples
-    )
+    classifier = FewShotClassifier(method, base, not no_class_names, below, seed, keep_examples=not no_examples)
     tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
     report = adapt_file(table, place, classifier)
     tell_notes(report["notes"])

@@ -151,6 +151,8 @@ def _method(trained: Trained, plan: TaskPlan, encoder: TextEncoder) -> Method:
         raise InputError(
             f"{trained.layers} layers of rank {trained.rank} were asked for; give 1 to {depth} layers, a rank from 1"
         )
+    if trained.outputs and trained.learner in METHODS:
+        raise InputError(f"the learner {trained.learner!r} computes its head from the examples; leave the outputs out")
     lora = LoRA(trained.rank, 2.0 * trained.rank, layers=tuple(range(depth - trained.layers, depth)))
     outputs = (trained.outputs or plan.ways) if trained.learner in _HEADED else trained.outputs
     known = METHODS.get(trained.learner, MethodSpec(trained.learner))

@@ -81,7 +81,7 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
             "auto", lora=LoRA(16, 32, ENCODER_LINEARS), held_out_settings=(("epochs", 0),), scope="energy"
         ),
         "logistic": MethodSpec("logistic", (("regularisation", 1 / 30), ("scale", 2.2)), scope="energy"),
-        "ridge": MethodSpec("ridge", (("regularisation", 1.0), ("scale", 28.0))),
+        "ridge": MethodSpec("ridge", (("regularisation", 1.0), ("scale", 28.0)), scope="logit"),
         "protonet": MethodSpec("protonet", (("scale", 14.0),), scope="logit"),
     }
 )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from quickstudy import FewShotClassifier, TextEncoder
 from quickstudy.core.errors import FileRefused, InputError, NotFitted, TaskError
@@ -36,6 +37,39 @@ CHECKS = (
     estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
     estimator_checks.check_mixin_order,
 )
+
+
+NOT_EXPECTED = {
+    "check_classifiers_train": "a random encoder that reads numbers as words cannot part the check's point clouds",
+}
+
+
+class RowsAsTexts(FewShotClassifier):
+    """Takes rows of numbers, which most of scikit-learn's checks send, and writes them as words."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = type(tags.input_tags)()
+        tags.no_validation = False
+        return tags
+
+    def fit(self, X, y):
+        return super().fit(as_words(validate_data(self, X)), y)
+
+    def partial_fit(self, X, y, classes=None):
+        return super().partial_fit(as_words(validate_data(self, X, reset="adapter_" not in vars(self))), y)
+
+    def answer(self, X):
+        check_is_fitted(self)
+        return super().answer(as_words(validate_data(self, X, reset=False)))
+
+    def score(self, X, y, sample_weight=None):
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+
+
+def as_words(rows):
+    places = np.clip(np.round(rows * 6 + 20), 0, 39).astype(int)
+    return [" ".join(f"n{place}" for place in row[:20]) for row in places]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +99,16 @@ def test_scikit_learn_knows_that_it_reads_strings():
     with pytest.warns(SkipTestWarning, match="string=True"):
         estimator_checks.check_estimator(FewShotClassifier())
     assert is_classifier(FewShotClassifier())
+
+
+def test_scikit_learn_checks_on_numbers_written_as_texts(base):
+    classifier = RowsAsTexts("protonet", base)
+    results = estimator_checks.check_estimator(
+        classifier, on_skip=None, on_fail=None, expected_failed_checks=NOT_EXPECTED
+    )
+    failed = [f"{each['check_name']}: {each['exception']}" for each in results if each["status"] == "failed"]
+    assert not failed, "\n".join(failed)
+    assert sum(each["status"] == "passed" for each in results) > 45
 
 
 @pytest.mark.parametrize("method", [*METHODS, "lora"])

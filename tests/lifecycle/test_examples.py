@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import DataConversionWarning
 
 from quickstudy.core.errors import InputError, TaskError
 from quickstudy.lifecycle.examples import checked_examples, checked_targets, checked_texts, label_array
@@ -82,6 +83,11 @@ def test_labels_keep_their_kind_and_are_sorted(labels, classes, kind):
 def test_labels_that_make_no_task_are_refused(labels, error, expected):
     with pytest.raises(error, match=expected):
         checked_examples(TWO, labels)
+
+
+def test_a_column_of_labels_is_taken_with_a_warning():
+    with pytest.warns(DataConversionWarning, match="column-vector y"):
+        assert checked_examples(TWO, np.array([["b"], ["a"]])).targets == (1, 0)
 
 
 def test_digest_depends_on_the_rows_and_not_on_their_order():

@@ -96,7 +96,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] #
             InputError: as `fit`; or there is an adapter, but the examples that it was made from were not kept.
         """
         if self._adapter is None:
-            return self.fit(texts, labels)
+            return self._adapt(checked_examples(texts, labels))
         kept: Examples | None = self.examples_
         if kept is None:
             raise InputError(

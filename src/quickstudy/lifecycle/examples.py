@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import numbers
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from sklearn.exceptions import DataConversionWarning
 
 from quickstudy.core.errors import InputError, TaskError
 from quickstudy.tasks.table import listed
@@ -118,8 +120,11 @@ def label_array(labels: Sequence[Label]) -> np.ndarray[Any, Any]:
 
 
 def _listed(values: Any, what: str) -> list[Any]:
+    if not isinstance(values, Iterable) and getattr(values, "__array__", None) is not None:
+        values = np.asarray(values)
     shape = getattr(values, "shape", None)
     if shape is not None and len(shape) == 2 and shape[1] == 1 and what == "labels":
+        warnings.warn("A column-vector y was passed when a 1d array was expected", DataConversionWarning, stacklevel=2)
         return [row[0] for row in np.asarray(values).tolist()]
     if shape is not None and len(shape) != 1:
         raise InputError(f"{what} came with shape {tuple(shape)}; expected one axis: reshape your data to a list")

@@ -104,8 +104,16 @@ def row(what: str, draws: Sequence[Tensor]) -> Json:
     """A row of the table: `draws` [task] accuracies, of one run or of several seeds or draws, whose mean counts."""
     found = interval(torch.stack(list(draws)).mean(0))
     means = [round(100 * float(each.mean()), 2) for each in draws]
+    per_task = [round(100 * each, 2) for each in torch.stack(list(draws)).mean(0).tolist()]
     percent = {"mean": round(100 * found.mean, 2), "ci95": round(100 * found.ci95, 2)}
-    return {"what": what, **percent, "tasks": found.tasks, "seeds": len(draws), "seed_means": means}
+    return {
+        "what": what,
+        **percent,
+        "tasks": found.tasks,
+        "seeds": len(draws),
+        "seed_means": means,
+        "per_task": per_task,
+    }
 
 
 def tuned(make: Callable[[float], Learner], rates: Sequence[float], tasks: TaskSource, count: int) -> Learner:
@@ -179,7 +187,7 @@ def text_rows(encoder: TextEncoder, queries: int) -> list[Json]:
     tests = whole_tests(encoder.inputs, queries)
     few = f"{queries or 'all'} queries of each task"
     frozen = Logistic(Network(encoder, Head()))
-    train = ReviewTasks(encoder.inputs, queries=10, query_split="test", fixed_order=True)
+    train = ReviewTasks(encoder.inputs, fixed_order=True)
     network = Network(encoder, LoRA(), outputs=2)
 
     def lora(rate: float) -> MAML:

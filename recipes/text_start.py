@@ -129,7 +129,7 @@ def write(folder: Path, params: Params, facts: dict[str, Json]) -> None:
     base = TextEncoder()
     initialisation = Initialisation(METHODS["auto"], base, base.fingerprint, params, facts)
     save_initialisation(folder, initialisation)
-    unseen, plan = read_intents("banking77").where(split="fs_valid"), EpisodePlan(5, 1, 15, 200)
+    unseen, plan = read_intents("banking77").where(split="fs_valid"), EpisodePlan(5, 1, 4, 200)
     arms = {"this": FewShotClassifier(str(folder), class_names=False)}
     arms["base, prototypes"] = FewShotClassifier("protonet", class_names=False)
     metrics = {name: evaluate_episodes(unseen, arm, plan)["accuracy"] for name, arm in arms.items()}

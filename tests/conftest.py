@@ -18,7 +18,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Ctrl-C reaches child processes also where the tests run in the background, which ignores it and passes that on."""
+    """Ctrl-C reaches child processes also where the tests run in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

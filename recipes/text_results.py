@@ -158,8 +158,8 @@ def rows(plain: str, clinc_start: str, episodes: int) -> Sequence[tuple[str, Cal
             add(f"CLINC150 train_{shots} -> test", split_row, arm, train, inside)
     for arm in clinc_arms:
         add("CLINC150 train_5, out of scope", scope_row, arm, clinc.where(split="train_5"), inside, outside)
-    for shots in (1, 5):
-        for arm in (*arms[:3], arms[4]):
+    for arm in (arms[0], arms[4], arms[1], arms[2]):
+        for shots in (5, 1):
             add(f"BANKING77 5-way {shots}-shot, test", episodes_row, arm, test, shots, episodes)
     return found
 

@@ -60,7 +60,7 @@ def evaluate(
             )
         train = read_split(file, columns, train_split)
         test = read_split(test_file or file, columns, test_split)
-        tell_notes([*train.notes, *test.notes])
+        tell_notes(list(dict.fromkeys([*train.notes, *test.notes])))
         tell(f"adapting to {len(train)} examples of {len(train.classes)} classes, judging on {len(test)}")
         report = evaluate_splits(train, test, classifier)
     if as_json:

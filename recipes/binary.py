@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor
 from quickstudy.backbones import MLP
 from quickstudy.core import SGD, InnerLoop
 from quickstudy.core.files import write_json
-from quickstudy.core.types import Batch, Episode, Json, Params
+from quickstudy.core.types import Json, Params
 from quickstudy.deltas import Full
 from quickstudy.evaluation import evaluate, interval
 from quickstudy.learners import Network
+from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.learners.optimisation.reptile import Reptile
 from quickstudy.tasks import BinaryTasks, TaskSource
 from quickstudy.training import FitOptions, fit
@@ -57,20 +58,6 @@ def chosen(learner: Reptile, params: Params, tasks: TaskSource, episodes: int = 
     return candidates[scores.index(max(scores))]
 
 
-@dataclass(frozen=True)
-class Shuffled(TaskSource):
-    """The tasks with the support's labels dealt anew."""
-
-    tasks: TaskSource
-
-    def sample(self, generator: torch.Generator) -> Episode:
-        """One episode."""
-        episode = self.tasks.sample(generator)
-        support = episode.support
-        order = torch.randperm(len(support.targets), generator=generator)
-        return replace(episode, support=Batch(support.inputs, support.targets[order], support.weights, support.ways))
-
-
 def compare(support: int, seeds: Sequence[int], steps: int | None = None, episodes: int = 600) -> list[Json]:
     """The rows for one number of support examples; `steps` stands in for the number of updates."""
     found: dict[str, list[Tensor]] = {}
@@ -87,7 +74,7 @@ def compare(support: int, seeds: Sequence[int], steps: int | None = None, episod
             ("random start, its own rate and steps", own, start, test),
             ("random start, no adaptation", still, start, test),
             ("meta-learned start, no adaptation", still, learned, test),
-            ("meta-learned start, shuffled support labels", tuned, learned, Shuffled(test)),
+            ("meta-learned start, shuffled support labels", tuned, learned, ShuffledLabels(test)),
         ):
             values = evaluate(method, params, tasks, episodes, TESTING, "vmap").values
             found.setdefault(f"{what}, {support} examples in all", []).append(values)

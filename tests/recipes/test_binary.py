@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.tasks import BinaryTasks
-from recipes.binary import Shuffled, compare
+from recipes.binary import compare
 
 
 def test_a_short_run_beats_its_controls() -> None:
@@ -20,7 +21,7 @@ def test_a_short_run_beats_its_controls() -> None:
 def test_only_the_labels_of_the_support_are_shuffled() -> None:
     tasks = BinaryTasks(support=10, query=20)
     plain = tasks.sample(torch.Generator().manual_seed(3))
-    mixed = Shuffled(tasks).sample(torch.Generator().manual_seed(3))
+    mixed = ShuffledLabels(tasks).sample(torch.Generator().manual_seed(3))
     assert torch.equal(plain.support.inputs, mixed.support.inputs)
     assert torch.equal(plain.query.targets, mixed.query.targets)
     assert not torch.equal(plain.support.targets, mixed.support.targets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -11,6 +13,8 @@ from quickstudy.backbones.packing import is_mapped
 from quickstudy.backbones.precision import DTYPES, faster_dtype
 from quickstudy.core.types import Batch, Inputs, Params
 from quickstudy.learners.network import Network
+
+Rows = TypeVar("Rows", Batch, Inputs)
 
 
 def text_features(network: Network, params: Params, inputs: Inputs, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -43,8 +47,7 @@ def without_padding(batch: Batch) -> Batch:
     """The rows of `batch` whose weight is not 0; all of them under `torch.vmap`, which needs one shape."""
     if is_mapped(batch.weights) or bool((batch.weights > 0).all()):
         return batch
-    found: Batch = tree_map(lambda leaf: leaf[batch.weights > 0], batch)
-    return found
+    return take(batch, batch.weights > 0)
 
 
 def batches(count: int, rows: int, epochs: int) -> list[Tensor]:
@@ -54,9 +57,9 @@ def batches(count: int, rows: int, epochs: int) -> list[Tensor]:
     return [part for order in orders for part in order.chunk(-(-count // rows))]
 
 
-def take(batch: Batch, rows: Tensor) -> Batch:
-    """The rows of `batch` with these numbers."""
-    found: Batch = tree_map(lambda leaf: leaf[rows], batch)
+def take(examples: Rows, rows: Tensor) -> Rows:
+    """The rows of `examples`, a batch or inputs, with these numbers, or where `rows` is true."""
+    found: Rows = tree_map(lambda leaf: leaf[rows], examples)
     return found
 
 

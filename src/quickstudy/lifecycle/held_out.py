@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_map
 
-from quickstudy.core.types import Batch, Inputs, Params
+from quickstudy.core.types import Batch, Params
 from quickstudy.learners.base import Learner
+from quickstudy.learners.rows import take
 
 PRIOR_SPREAD = 0.3
 """How far the logarithm of the temperature is expected to lie from 0, which the method's own scale is made for. It
@@ -74,24 +74,13 @@ def held_out(learner: Learner, params: Params, support: Batch, folds: Tensor) ->
         rows = torch.tensor([row for row in away.nonzero()[:, 0].tolist() if int(support.targets[row]) in taught])
         if not len(rows):
             continue
-        adapter = learner.adapt(params, rows_of(support, (~away).nonzero()[:, 0]))
+        adapter = learner.adapt(params, take(support, (~away).nonzero()[:, 0]))
         with torch.no_grad():
-            logits.append(learner.predict(params, adapter, inputs_of(support.inputs, rows)).mean.detach().cpu())
+            logits.append(learner.predict(params, adapter, take(support.inputs, rows)).mean.detach().cpu())
         targets.append(support.targets[rows].cpu())
     if not logits:
         return HeldOut(torch.empty(0, support.ways), torch.empty(0, dtype=torch.long))
     return HeldOut(torch.cat(logits), torch.cat(targets))
-
-
-def rows_of(batch: Batch, rows: Tensor) -> Batch:
-    """The rows of `batch` with these numbers."""
-    return Batch(inputs_of(batch.inputs, rows), batch.targets[rows], batch.weights[rows], batch.ways)
-
-
-def inputs_of(inputs: Inputs, rows: Tensor) -> Inputs:
-    """The rows of `inputs` with these numbers."""
-    found: Inputs = tree_map(lambda leaf: leaf[rows], inputs)
-    return found
 
 
 def fit_shrunk_temperature(found: HeldOut, spread: float = PRIOR_SPREAD) -> float:

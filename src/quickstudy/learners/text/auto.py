@@ -134,14 +134,14 @@ class Auto(Learner):
         """`moving` and `prototypes` after the inner steps."""
         optimiser, current = Adam(self.rate, eps=1e-14), {**moving, "prototypes": prototypes}
         state = optimiser.start(current)
-        plan = batches(len(support.targets), self.rows, self.epochs)
+        plan, counts = batches(len(support.targets), self.rows, self.epochs), class_weights(support)
         for step, rows in enumerate(plan):
             batch = take(support, rows)
 
             def loss(values: Params, batch: Batch = batch) -> Tensor:
                 features = normalize(text_features(self.network, values, batch.inputs, dtype), dim=-1)
                 cosines = features @ normalize(values["prototypes"], dim=-1).T
-                logits = hide_absent(cosines / self.temperature, class_weights(support))
+                logits = hide_absent(cosines / self.temperature, counts)
                 return self._terms(logits, features, batch, batch)
 
             pace = self.rate * min(1.0, (step + 1) / (0.1 * len(plan))) * (1 - step / len(plan))

@@ -1,6 +1,7 @@
 """What computes features."""
 
 from quickstudy.backbones.base import Backbone as Backbone
+from quickstudy.backbones.conv4 import Conv4 as Conv4
 from quickstudy.backbones.estimate import Footprint as Footprint
 from quickstudy.backbones.estimate import footprint as footprint
 from quickstudy.backbones.estimate import seconds_per_100_texts as seconds_per_100_texts

@@ -12,8 +12,11 @@ from quickstudy.tasks.episodes import MixedTasks as MixedTasks
 from quickstudy.tasks.episodes import TableTasks as TableTasks
 from quickstudy.tasks.folder import FolderTasks as FolderTasks
 from quickstudy.tasks.hard import HardClasses as HardClasses
+from quickstudy.tasks.image_folder import ImageFolder as ImageFolder
 from quickstudy.tasks.intents import INTENTS as INTENTS
 from quickstudy.tasks.intents import read_intents as read_intents
+from quickstudy.tasks.omniglot import Omniglot as Omniglot
+from quickstudy.tasks.omniglot import lake_runs as lake_runs
 from quickstudy.tasks.reading import read_table as read_table
 from quickstudy.tasks.reading import read_texts as read_texts
 from quickstudy.tasks.reviews import ReviewTasks as ReviewTasks

@@ -18,6 +18,9 @@ SETS = (
     ("clinc150", "train_5", "test"),
     ("clinc150", "train_10", "test"),
 )
+SEEN = "clinc150"
+"""The shipped start of `auto` was trained on it, so `auto` is not measured there."""
+
 PEERS: dict[str, Any] = {
     "logistic": LogisticRegression(C=30, max_iter=1000),
     "ridge": RidgeClassifier(alpha=1.0),
@@ -42,6 +45,8 @@ def compare(options: Options) -> list[Row]:
             fitting, fitted = seconds_of(lambda h=head, f=features, y=support.labels: h.fit(f, y))
             peers[peer] = 100 * float(fitted.score(asked, query.labels)), encoding + fitting
         for method, names in (("logistic", False), ("ridge", False), ("logistic", True), ("auto", True)):
+            if method == "auto" and name == SEEN:
+                continue
             ours = measured(method, names, support, query)
             rows += pair(f"{name} {train} -> {test}", method, names, ours, peers)
     return rows

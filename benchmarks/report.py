@@ -96,12 +96,15 @@ def show_and_write(rows: list[Row], options: Options) -> None:
 
 def record(rows: list[Row], options: Options) -> dict[str, Any]:
     """Rows and all that they depend on, as JSON."""
+    script = Path(sys.argv[0]).name
+    words = ["benchmarks/run"] if script == "everything.py" else ["benchmarks/.venv/bin/python", f"benchmarks/{script}"]
     return {
-        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+        "name": "Beside peers",
+        "command": shlex.join([*words, *sys.argv[1:]]),
         "device": device(),
         "threads": options.threads,
         "versions": versions(),
-        "command": shlex.join(["benchmarks/.venv/bin/python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
     }
 
 

@@ -15,9 +15,9 @@ PAGE = Path("docs/results.md")
 HEAD = """# Results
 
 Every number here was measured by the command above its table and is rendered from `docs/results/*.json` by
-`scripts/write_results`. Accuracies are in percent. Intervals (`ci95`) are 1.96 standard errors over tasks; seeds and
-draws stand apart. `class_names` says whether the names of the classes were used. What was tried and did not work is in
-the [log](LOG.md).
+`scripts/write_results`; the settings of each row are in these files. Accuracies are in percent. Intervals (`ci95`) are
+1.96 standard errors over tasks; seeds and draws stand apart. `class_names` says whether the names of the classes were
+used. What was tried and did not work is in the [log](LOG.md).
 """
 
 
@@ -38,6 +38,11 @@ def section(facts: Json) -> str:
     """One file as Markdown."""
     rows = facts["rows"]
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    shared = [name for name in ("command", "device") if len({row.get(name, "") for row in rows}) == 1]
+    same = {name: rows[0][name] for name in shared if name in rows[0]}
+    whole = {name for row in rows for name, value in row.items() if isinstance(value, dict)}
+    columns = [name for name in columns if name not in same and name not in whole]
+    facts = {**facts, **same}
     about = {name: value for name, value in facts.items() if name not in ("name", "rows", "command")}
     lines = [f"## {facts['name']}", "", f"    {facts['command']}", ""]
     lines += [f"{'; '.join(f'{name}: {cell(value)}' for name, value in about.items())}.", ""]

@@ -9,7 +9,7 @@ from quickstudy import FewShotClassifier, FitOptions, TextEncoder
 from quickstudy.core.errors import InputError, TableError
 from quickstudy.lifecycle.adapting import TableColumns
 from quickstudy.lifecycle.initialisation import load_initialisation
-from quickstudy.lifecycle.meta_training import TaskPlan, Trained, run_place, train_file, training_place
+from quickstudy.lifecycle.meta_training import Going, TaskPlan, Trained, run_place, train_file, training_place
 
 OPTIONS = FitOptions(steps=3, tasks_per_step=2, validation_episodes=2, progress=False)
 PLAN = TaskPlan(ways=3, shots=2, queries=2)
@@ -39,6 +39,25 @@ def test_trains_saves_and_adapts(learner, base, draw, tmp_path):
     classifier = FewShotClassifier(str(place), base).fit(*draw(4))
     assert classifier.adapter_.learner == learner
     assert classifier.predict_proba(draw(5, 4)[0]).shape == (20, 4)
+
+
+def test_close_classes_of_one_domain_and_trackers(base, draw, tmp_path):
+    texts, labels = draw(8)
+    areas = ["a" if label in sorted(set(labels))[:2] else "b" for label in labels]
+    source = tmp_path / "tasks.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label", "area"), *zip(texts, labels, areas, strict=True)])
+    plan = TaskPlan(ways=2, shots=1, queries=1, hard=1.0, domain_column="area")
+    place = tmp_path / "made"
+    going = Going(trackers=("tensorboard",))
+    report = train_file(source, place, Trained(rank=2, layers=1), plan, OPTIONS, TextEncoder(base), going)
+    assert load_initialisation(place).provenance["tasks"]["domain_column"] == "area"
+    assert list((run_place(place) / "tensorboard").glob("events*"))
+    assert report["steps"] == 3
+    with pytest.raises(InputError, match="no tracker 'paper'"):
+        Going(trackers=("paper",))
+    with pytest.raises(InputError, match="leave hard tasks"):
+        train_file(tmp_path, place, Trained(), plan, OPTIONS, TextEncoder(base))
 
 
 def test_a_folder_of_tasks(base, draw, tmp_path):
@@ -80,7 +99,7 @@ def test_resumed_equals_uninterrupted(base, draw, tmp_path):
         torch.optim.AdamW.step = original
     assert not (tmp_path / "parts").exists()
     place = training_place("parts", tmp_path, False, True)
-    train_file(source, place, *arguments[:2], options, TextEncoder(base), resume=True)
+    train_file(source, place, *arguments[:2], options, TextEncoder(base), Going(resume=True))
     whole, parts = (load_initialisation(tmp_path / name).params for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 

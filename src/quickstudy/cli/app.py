@@ -17,10 +17,11 @@ from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.info import info
 from quickstudy.cli.output import tell
 from quickstudy.cli.predict import predict
+from quickstudy.cli.reproduce import reproduce
 from quickstudy.cli.train import train
 from quickstudy.version import VERSION
 
-COMMANDS: tuple[Callable[..., None], ...] = (adapt, predict, evaluate, info, train, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (adapt, predict, evaluate, info, train, reproduce, doctor)
 
 SPIN = "10000"
 """How long torch's threads wait for each other without sleeping. The default of GNU's OpenMP made adapting 30 times

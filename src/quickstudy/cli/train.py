@@ -26,6 +26,10 @@ def train(
     ways: Annotated[int, typer.Option(help="Classes of each task.")] = 5,
     shots: Annotated[int, typer.Option(help="Examples of each class to adapt to.")] = 5,
     queries: Annotated[int, typer.Option(help="Examples of each class to be judged on.")] = 5,
+    hard: Annotated[float, typer.Option(min=0, max=1, help="Part of tasks that have close classes.")] = 0.0,
+    domain_column: Annotated[
+        str | None, typer.Option(help="Column of domains; the classes of a task are then of one domain.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 500,
     tasks_per_step: Annotated[int, typer.Option(help="Tasks of each update.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 1e-3,
@@ -35,6 +39,9 @@ def train(
     split_column: options.SplitColumn = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Tell the figures to tensorboard, wandb or mlflow too; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -47,16 +54,17 @@ def train(
     tell("starting")
     from quickstudy.backbones.text_encoder import TextEncoder
     from quickstudy.lifecycle.adapting import TableColumns
-    from quickstudy.lifecycle.meta_training import TaskPlan, Trained, train_file, training_place
+    from quickstudy.lifecycle.meta_training import Going, TaskPlan, Trained, train_file, training_place
     from quickstudy.training.options import FitOptions
 
-    place = training_place(name, out, force, resume)
+    place, going = training_place(name, out, force, resume), Going(resume, tuple(track or ()))
     columns = TableColumns(text_column, label_column, split_column)
-    plan = TaskPlan(columns, split, validation_split, ways, shots, queries, not no_class_names)
+    names = not no_class_names
+    plan = TaskPlan(columns, split, validation_split, ways, shots, queries, names, hard, domain_column)
     fit_options = FitOptions(steps, tasks_per_step, lr=lr, schedule="cosine", clip=1.0, seed=seed)
     trained = Trained(learner, rank, layers, outputs)
     tell(f"training {learner}: {steps} steps of {tasks_per_step} tasks")
-    report = train_file(source, place, trained, plan, fit_options, TextEncoder(base), resume)
+    report = train_file(source, place, trained, plan, fit_options, TextEncoder(base), going)
     tell_notes(report["notes"])
     if as_json:
         print_json(report)

@@ -9,9 +9,8 @@ which write
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-
-from quickstudy.core.errors import InputError, NotAvailable
+from quickstudy.core.entry_points import load_row, row_names
+from quickstudy.core.errors import NotAvailable
 from quickstudy.learners.base import Learner
 
 GROUP = "quickstudy.learners"
@@ -19,7 +18,7 @@ GROUP = "quickstudy.learners"
 
 def learner_names() -> tuple[str, ...]:
     """All names, sorted; no learner is imported."""
-    return tuple(sorted({row.name for row in entry_points(group=GROUP)}))
+    return row_names(GROUP)
 
 
 def learner_class(name: str) -> type[Learner]:
@@ -29,22 +28,9 @@ def learner_class(name: str) -> type[Learner]:
         InputError: there is no such learner, or two packages give different ones under this name.
         NotAvailable: it cannot be imported, is no Learner, or calls itself something else.
     """
-    rows = {row.value: row for row in entry_points(group=GROUP, name=name)}
-    if not rows:
-        raise InputError(f"there is no learner called {name!r}; give one of {', '.join(learner_names())}")
-    if len(rows) > 1:
-        raise InputError(f"the name {name!r} means {' and '.join(sorted(rows))}; uninstall one of these packages")
-    (row,) = rows.values()
-    return _load(row)
-
-
-def _load(row: EntryPoint) -> type[Learner]:
-    try:
-        found = row.load()
-    except (ImportError, AttributeError) as error:
-        raise NotAvailable(f"the learner {row.name!r} is {row.value}, which cannot be imported: {error}") from error
+    found, place = load_row(GROUP, name, "learner")
     if not (isinstance(found, type) and issubclass(found, Learner)):
-        raise NotAvailable(f"the learner {row.name!r} is {row.value}, which is no subclass of Learner")
-    if found.name != row.name:
-        raise NotAvailable(f"the learner {row.name!r} is {row.value}, which calls itself {found.name!r}")
+        raise NotAvailable(f"the learner {name!r} is {place}, which is no subclass of Learner")
+    if found.name != name:
+        raise NotAvailable(f"the learner {name!r} is {place}, which calls itself {found.name!r}")
     return found

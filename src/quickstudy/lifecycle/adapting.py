@@ -35,13 +35,13 @@ class TableColumns:
     split: str | None = None
 
 
-def read_split(file: Path | str, columns: TableColumns, split: str | None) -> Table:
+def read_split(file: Path | str, columns: TableColumns, split: str | None, domain_column: str | None = None) -> Table:
     """The rows of `split` in `file`; all rows for None.
 
     Raises:
         TableError: the file cannot be read, or has no such column or split.
     """
-    table = read_table(Path(file), columns.text, columns.label, split_column=columns.split)
+    table = read_table(Path(file), columns.text, columns.label, domain_column, columns.split)
     return table if split is None else table.where(split=split)
 
 

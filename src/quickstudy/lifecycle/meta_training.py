@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +19,25 @@ from quickstudy.lifecycle.methods import METHODS, Method, MethodSpec, build_meth
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.episodes import TableTasks
 from quickstudy.tasks.folder import FolderTasks
+from quickstudy.tasks.hard import HardClasses
 from quickstudy.training.loop import fit
 from quickstudy.training.options import FitOptions
+from quickstudy.training.tracking import Mlflow, TensorBoard, Tracker, WeightsAndBiases
 
 RUN_ENDING = ".run"
 """Checkpoints and figures of a training lie beside its result, in a folder of this ending."""
+
+PROJECT = "quickstudy"
+"""What a run belongs to at Weights & Biases and MLflow."""
+
+_TRACKERS: Mapping[str, Callable[[Path], Tracker]] = MappingProxyType(
+    {
+        "tensorboard": lambda place: TensorBoard(run_place(place) / "tensorboard"),
+        "wandb": lambda place: WeightsAndBiases(PROJECT, place.name),
+        "mlflow": lambda _: Mlflow(PROJECT),
+    }
+)
+"""By name; each is made for the place of an initialisation."""
 
 _HEADED: Mapping[str, int] = MappingProxyType({"maml": 0, "anil": 0, "reptile": 0, "meta_sgd": 0})
 """Learners that adapt a head of the network, and so need to know the largest number of classes."""
@@ -58,6 +72,8 @@ class TaskPlan:
         shots: examples of each class to adapt to.
         queries: examples of each class to be judged on.
         class_names: whether class names join the support.
+        hard: the part of tasks whose classes the base finds close to each other; the others are drawn uniformly.
+        domain_column: where given, the classes of a task are of one domain, and this column holds it.
     """
 
     columns: TableColumns = field(default_factory=TableColumns)
@@ -67,6 +83,29 @@ class TaskPlan:
     shots: int = 5
     queries: int = 5
     class_names: bool = True
+    hard: float = 0.0
+    domain_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Going:
+    """How a training goes.
+
+    Attributes:
+        resume: go on from the last checkpoint.
+        trackers: who is told the figures of each step: of "tensorboard", "wandb" and "mlflow".
+
+    Raises:
+        InputError: a tracker is none of these.
+    """
+
+    resume: bool = False
+    trackers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.trackers if name not in _TRACKERS]
+        if unknown:
+            raise InputError(f"there is no tracker {unknown[0]!r}; give one of {', '.join(_TRACKERS)}")
 
 
 def training_place(name: str, out: Path | str, force: bool, resume: bool) -> Path:
@@ -100,7 +139,7 @@ def train_file(
     plan: TaskPlan,
     options: FitOptions,
     encoder: TextEncoder,
-    resume: bool = False,
+    going: Going = Going(),
 ) -> Json:
     """What was trained and measured, as JSON; the initialisation is in the folder `place`, whole or not at all.
 
@@ -111,15 +150,16 @@ def train_file(
         plan: which tasks.
         options: of `training.fit`; their folder is set here.
         encoder: the base.
-        resume: go on from the last checkpoint.
+        going: whether it goes on from the last checkpoint, and who is told the figures.
 
     Raises:
         QuickstudyError: as `read_table` and `training.fit`.
     """
     method = _method(trained, plan, encoder)
-    tasks, validation = _sources(source, plan, method)
+    tasks, validation = _sources(source, plan, method, encoder)
     options = replace(options, folder=run_place(place))
-    fitted = fit(method.learner, tasks, options, validation, resume=resume)
+    trackers = [_TRACKERS[name](place) for name in going.trackers]
+    fitted = fit(method.learner, tasks, options, validation, trackers=trackers, resume=going.resume)
     provenance = {
         "data": _data(source),
         "tasks": {**asdict(plan), "columns": asdict(plan.columns)},
@@ -159,23 +199,39 @@ def _method(trained: Trained, plan: TaskPlan, encoder: TextEncoder) -> Method:
     return build_method(replace(known, lora=lora, outputs=outputs), encoder)
 
 
-def _sources(source: Path, plan: TaskPlan, method: Method) -> tuple[TaskSource, TaskSource | None]:
+def _sources(
+    source: Path, plan: TaskPlan, method: Method, encoder: TextEncoder
+) -> tuple[TaskSource, TaskSource | None]:
+    if not source.is_dir():
+        hard = HardClasses(embed=encoder.embed, share=plan.hard) if plan.hard else None
+        tasks = _table_tasks(source, plan, method, plan.split, hard)
+        validated = plan.validation_split
+        return tasks, _table_tasks(source, plan, method, validated, hard) if validated else None
+    if plan.split or plan.validation_split:
+        raise InputError(f"{source}: is a folder, whose files are tasks, so it has no splits; leave them out")
+    if plan.hard or plan.domain_column:
+        raise InputError(f"{source}: is a folder, whose files are tasks as they are; leave hard tasks and domains out")
+    columns = (plan.columns.text, plan.columns.label)
     weight = method.spec.name_weight
-    if source.is_dir():
-        if plan.split or plan.validation_split:
-            raise InputError(f"{source}: is a folder, whose files are tasks, so it has no splits; leave them out")
-        columns = (plan.columns.text, plan.columns.label)
-        folder = FolderTasks(
-            source, method.backbone.inputs, plan.shots, plan.queries, plan.class_names, weight, columns
-        )
-        return folder, None
-    splits = (plan.split, plan.validation_split)
-    tables = [read_split(source, plan.columns, split) for split in splits[: 2 if plan.validation_split else 1]]
-    made = [
-        TableTasks(table, method.backbone.inputs, plan.ways, plan.shots, plan.queries, plan.class_names, weight)
-        for table in tables
-    ]
-    return made[0], made[1] if plan.validation_split else None
+    folder = FolderTasks(source, method.backbone.inputs, plan.shots, plan.queries, plan.class_names, weight, columns)
+    return folder, None
+
+
+def _table_tasks(
+    source: Path, plan: TaskPlan, method: Method, split: str | None, hard: HardClasses | None
+) -> TableTasks:
+    table = read_split(source, plan.columns, split, plan.domain_column)
+    return TableTasks(
+        table,
+        method.backbone.inputs,
+        plan.ways,
+        plan.shots,
+        plan.queries,
+        plan.class_names,
+        method.spec.name_weight,
+        within="domain" if plan.domain_column else None,
+        hard=hard,
+    )
 
 
 def _data(source: Path) -> Json:

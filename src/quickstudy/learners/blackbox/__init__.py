@@ -1,0 +1,1 @@
+"""Learners whose whole adaptation is what a trained network computes from the support set."""

@@ -1,0 +1,66 @@
+"""Neural Turing machine. Graves, Wayne, Danihelka, 2014, arXiv 1410.5401.
+
+Each support row, its target beside it, is one step of the machine: look by content and by place, erase, add, read.
+The adapter is the state s after the last row, s = step(s, (x_i, y_i)). The queries go on from there, one after the
+other, with nothing in the place of the target: y = answer(step(s, (x, 0))). See `backbones.memory.ntm` for the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from quickstudy.backbones.memory import Cell
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+from quickstudy.learners.base import Learner
+from quickstudy.learners.losses import blank
+from quickstudy.learners.network import Network
+from quickstudy.learners.sequences import answer_loss, answer_means, read_rows, start_of, write_rows
+
+
+@dataclass(frozen=True)
+class NTM(Learner):
+    """Writes the support set into a memory, row by row, and reads the answers from it in the order of the queries.
+
+    Attributes:
+        cell: an `NTMCell`; an `LSTMCell` makes the control without a memory. It reads the features, the target (as
+            wide as its outputs) and one flag that tells writing from asking.
+        network: backbone and delta that make features of the inputs; None for the inputs themselves.
+        bits: whether targets without classes are bits, so that answers are probabilities.
+    """
+
+    name: ClassVar[str] = "ntm"
+    transductive: ClassVar[bool] = True
+    order_matters: ClassVar[bool] = True
+    weights_repeat: ClassVar[bool] = False
+
+    cell: Cell
+    network: Network | None = None
+    bits: bool = False
+
+    def init(self, generator: torch.Generator) -> Params:
+        """`cell.<name>` and the network's starting values."""
+        return start_of(self.cell, self.network, generator)
+
+    def loss(self, params: Params, episode: Episode) -> Tensor:
+        """The loss on the query after writing the support."""
+        query = blank(episode.query)
+        answers = self._answers(params, self.adapt(params, episode.support), query.inputs)
+        return answer_loss(answers, query, self.bits)
+
+    def adapt(self, params: Params, support: Batch) -> Adapter:
+        """The machine's state: `memory`, where its heads are, and what its controller carries."""
+        state = write_rows(self.cell, self.network, params, blank(support))
+        base = self.network.backbone.fingerprint if self.network else None
+        return Adapter(state, self.name, base=base, facts={"ways": support.ways})
+
+    def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
+        """Answers in the order of `inputs`; each may depend on the queries before it."""
+        answers = self._answers(params, adapter, inputs)
+        return Prediction(answer_means(answers, adapter.facts["ways"], self.bits))
+
+    def _answers(self, params: Params, adapter: Adapter, inputs: Inputs) -> Tensor:
+        return read_rows(self.cell, self.network, params, dict(adapter.tensors), inputs)

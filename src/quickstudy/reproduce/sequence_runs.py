@@ -1,0 +1,130 @@
+"""What the reproductions with a memory share: runs whose seconds add up over pieces, bit errors, and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quickstudy.core.errors import FileRefused
+from quickstudy.core.files import read_json, write_json
+from quickstudy.core.types import Episode, Params
+from quickstudy.core.vectorise import over_tasks, stack_episodes
+from quickstudy.learners.base import Learner
+from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Work
+from quickstudy.tasks.base import TaskSource
+from quickstudy.training.options import FitOptions
+
+AT_ONCE = 50
+"""Test tasks that are run together."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Training runs of one learner, one for each seed.
+
+    Attributes:
+        params: of each seed.
+        losses: of each update of the first seed.
+        seconds: of all runs, pieces of a stopped run included.
+        cpu_seconds: as `seconds`, without the time that the processor spent on something else.
+    """
+
+    params: Mapping[int, Params]
+    losses: tuple[float, ...]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Updates, parameters and processor seconds of one run, for a row."""
+        return {
+            "updates": len(self.losses),
+            "parameters": sum(tensor.numel() for tensor in self.params[0].values()),
+            "cpu_seconds_of_a_run": round(self.cpu_seconds / len(self.params)),
+        }
+
+
+def train(work: Work, label: str, learner: Learner, tasks: TaskSource, options: FitOptions) -> Trained:
+    """Runs called `label`-0, `label`-1 and so on, each to its last update."""
+    params: dict[int, Params] = {}
+    losses: tuple[float, ...] = ()
+    for seed in range(work.seeds):
+        with _timed(work, f"{label}-{seed}"):
+            fitted = work.trained(f"{label}-{seed}", learner, tasks, replace(options, seed=seed))
+        params[seed] = fitted.params
+        losses = losses or tuple(row["loss"] for row in fitted.history)
+    clocks = [_clocks(work, f"{label}-{seed}") for seed in range(work.seeds)]
+    return Trained(params, losses, sum(each[0] for each in clocks), sum(each[1] for each in clocks))
+
+
+@contextmanager
+def _timed(work: Work, label: str) -> Iterator[None]:
+    """Adds what the inside takes to `label`-seconds.json, also where it is stopped."""
+    wall, processor = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        before = _clocks(work, label)
+        spent = [before[0] + time.perf_counter() - wall, before[1] + time.process_time() - processor]
+        work.folder.mkdir(parents=True, exist_ok=True)
+        write_json(work.folder / f"{label}-seconds.json", spent)
+
+
+def _clocks(work: Work, label: str) -> list[float]:
+    try:
+        found: list[float] = read_json(work.folder / f"{label}-seconds.json")
+    except (FileNotFoundError, FileRefused):
+        return [0.0, 0.0]
+    return found
+
+
+@dataclass(frozen=True)
+class Mismatched(TaskSource):
+    """Tasks whose query is that of another task: nothing that was written helps."""
+
+    tasks: TaskSource
+
+    def sample(self, generator: torch.Generator) -> Episode:
+        """One episode made of two."""
+        episode = self.tasks.sample(generator)
+        return replace(episode, query=self.tasks.sample(generator).query)
+
+
+def wrong_bits(learner: Learner, params: Params, tasks: TaskSource, episodes: int) -> Tensor:
+    """[task, row]: how many bits of each query row are answered wrongly; 0 in rows of weight 0.
+
+    Tasks are those of `SEED_OF_TEST_TASKS`, all with as many query rows.
+    """
+
+    def wrong(params: Params, episode: Episode) -> Tensor:
+        query = episode.query
+        means = learner.predict(params, learner.adapt(params, episode.support), query.inputs).mean
+        return ((means > 0.5) != (query.targets > 0.5)).sum(-1) * (query.weights > 0)
+
+    run, generator, found = over_tasks(wrong, "vmap"), torch.Generator().manual_seed(SEED_OF_TEST_TASKS), []
+    with torch.no_grad():
+        for first in range(0, episodes, AT_ONCE):
+            drawn = [tasks.sample(generator) for _ in range(min(AT_ONCE, episodes - first))]
+            found.append(run(params, stack_episodes(drawn)))
+    return torch.cat(found).double()
+
+
+def picture_losses(work: Work, curves: Mapping[str, Sequence[float]], label: str, axis: str) -> None:
+    """Training losses of each run, means of 1 % of its updates."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for name, losses in curves.items():
+            part = max(len(losses) // 100, 1)
+            means = torch.tensor(losses[: len(losses) // part * part]).view(-1, part).mean(1)
+            axes.plot(part * torch.arange(1, len(means) + 1), means.clamp(min=1e-6), label=name)
+        axes.set(xlabel="updates", ylabel=axis, yscale="log")
+        axes.legend()
+
+    work.picture(draw, label)

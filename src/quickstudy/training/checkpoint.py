@@ -16,7 +16,7 @@ from torch import Tensor
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.files import check_schema, check_template, parse_json, read_tensors_and_metadata, write_tensors
 from quickstudy.core.types import Json, Params
-from quickstudy.training.state import Position, State, moments, restore_moments
+from quickstudy.training.state import Position, State, is_moved, moments, restore_moments
 from quickstudy.version import VERSION
 
 SCHEMA = 1
@@ -106,7 +106,7 @@ def _template(state: State, position: Position) -> Params:
         return template
     count = torch.empty((), dtype=torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32)
     for name, tensor in state.params.items():
-        if tensor.is_floating_point():
+        if is_moved(name, tensor):
             kinds = {"step": count, "exp_avg": tensor, "exp_avg_sq": tensor}
             template |= {f"optimiser/{name}/{moment}": like for moment, like in kinds.items()}
     return template

@@ -38,7 +38,7 @@ class Trainable(Protocol):
     """What `fit` needs of a learner."""
 
     def init(self, generator: torch.Generator) -> Params:
-        """Meta-parameters to start from."""
+        """Meta-parameters to start from; `state.UPDATES` among them counts the updates."""
         ...
 
     def loss(self, params: Params, episode: Episode) -> Tensor:

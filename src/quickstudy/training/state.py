@@ -11,6 +11,12 @@ from torch import Tensor
 from quickstudy.core.types import Params
 from quickstudy.training.options import FitOptions
 
+UPDATES = "training.updates"
+"""A scalar meta-parameter of this name counts the updates made, for losses that change in the course of training.
+
+`fit` adds 1 at each update and nothing else moves it; a run that starts from another's parameters counts on.
+"""
+
 
 @dataclass(frozen=True)
 class Position:
@@ -54,10 +60,15 @@ class State:
     position: Position
 
 
+def is_moved(name: str, tensor: Tensor) -> bool:
+    """Whether the optimiser moves this meta-parameter."""
+    return tensor.is_floating_point() and name != UPDATES
+
+
 def new_state(start: Params, options: FitOptions) -> State:
     """A state at step 0. `start` is copied, never changed."""
     params = {name: tensor.detach().clone() for name, tensor in start.items()}
-    moving = [tensor for tensor in params.values() if tensor.is_floating_point()]
+    moving = [tensor for name, tensor in params.items() if is_moved(name, tensor)]
     optimiser = None
     if moving:
         optimiser = torch.optim.AdamW(
@@ -67,14 +78,17 @@ def new_state(start: Params, options: FitOptions) -> State:
 
 
 def update(state: State, gradients: Params, rate: float) -> None:
-    """One step of AdamW with learning rate `rate`."""
+    """One step of AdamW with learning rate `rate`, counted where the parameters ask for it."""
     assert state.optimiser is not None
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     for name, gradient in gradients.items():
-        state.params[name].grad = gradient
+        if is_moved(name, gradient):
+            state.params[name].grad = gradient
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
+    if UPDATES in state.params:
+        state.params[UPDATES] += 1
 
 
 def copied(params: Mapping[str, Tensor]) -> Params:

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.backbones.base import Backbone
-from quickstudy.backbones.conv_block import ConvBlock, Norm, Shrink, block_start, fold_statistics, real_rows
+from quickstudy.backbones.conv_block import (
+    ConvBlock,
+    Norm,
+    Shrink,
+    block_start,
+    channels_last,
+    fold_statistics,
+    real_rows,
+)
 from quickstudy.core.types import Fingerprint, Params
 
 NORMS = ("batch", "group", "none")
@@ -143,8 +151,9 @@ class Conv4Module(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[example, width]."""
-        hidden = inputs[:, None] if inputs.dim() == 3 else inputs
-        real = real_rows(hidden) if self.counts_rows else None
+        images = inputs[:, None] if inputs.dim() == 3 else inputs
+        real = real_rows(images) if self.counts_rows else None
+        hidden = channels_last(images)
         for block in self.blocks:
             hidden = block(hidden, real)
         return hidden.mean((2, 3)) if self.mean else hidden.flatten(1)

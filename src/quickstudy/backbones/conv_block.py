@@ -111,6 +111,19 @@ def real_rows(images: Tensor) -> Tensor | None:
     return found.to(images.dtype)
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """`images` [example, channel, height, width] with the channels of a point side by side in memory.
+
+    Convolutions, normalisation and pooling keep that order and are about twice as fast in it on a CPU.
+    """
+    if is_mapped(images):
+        return images
+    if images.shape[1] == 1:
+        # Both orders are the same here; torch goes by the stride of the axis, which this sets to 1.
+        return images.reshape(-1, *images.shape[2:], 1).movedim(3, 1)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def block_start(name: str, inputs: int, outputs: int, norm: Norm, generator: torch.Generator) -> Params:
     """Starting values of a ConvBlock called `name`: Glorot-uniform weights, no shift."""
     bound = math.sqrt(6 / (9 * (inputs + outputs)))

@@ -1,4 +1,4 @@
-"""Relation networks: the module is that of the paper, the loss its squared error, and rows stay apart where they can."""
+"""Relation networks: the module of the paper, its squared error, and rows that stay apart where they can."""
 
 from dataclasses import replace
 

@@ -122,7 +122,8 @@ def _whitening(features: Tensor, support: Batch, means: Tensor, regularisation: 
     whole = _scatter(features - weighted_centre(features, weights), weights) / (total - 1).clamp(min=1.0)
     eye = torch.eye(features.shape[-1], dtype=features.dtype, device=features.device)
     covariance = (freedom * within + whole) / (freedom + 1) + regularisation * eye
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), eye, upper=False)
+    whitening: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), eye, upper=False)
+    return whitening
 
 
 def _scatter(residuals: Tensor, weights: Tensor) -> Tensor:

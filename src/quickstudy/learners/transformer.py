@@ -95,15 +95,15 @@ class Transformer:
                 token does not see an example.
         """
         count, keys, values = len(examples), [], []
+        tokens, mask = torch.cat([examples, questions]), pad(mask, (0, 1))
         for number in range(self.layers):
-            layer = _layer(params, number)
-            key, value = linear(_normal(examples), layer["keep"]).chunk(2, -1)
+            layer, normal_tokens = _layer(params, number), _normal(tokens)
+            key, value = linear(normal_tokens[:count], layer["keep"]).chunk(2, -1)
             keys.append(key)
             values.append(value)
-            tokens = torch.cat([examples, questions])
-            tokens = self._block(layer, tokens, key, value, mask)
-            examples, questions = tokens[:count], tokens[count:]
-        return examples, questions, Kept(torch.stack(keys), torch.stack(values))
+            tokens = tokens + self._seen(layer, normal_tokens, (key, value), mask)
+            tokens = tokens + _network(layer, tokens)
+        return tokens[:count], tokens[count:], Kept(torch.stack(keys), torch.stack(values))
 
     def ask(self, params: Params, kept: Kept, questions: Tensor, mask: Tensor) -> Tensor:
         """[question, width] after all blocks, from what `read` kept.
@@ -114,26 +114,25 @@ class Transformer:
             questions: [question, width].
             mask: as in `read`, [question, example].
         """
+        mask = pad(mask, (0, 1))
         for number in range(self.layers):
-            questions = self._block(_layer(params, number), questions, kept.keys[number], kept.values[number], mask)
+            layer, kept_here = _layer(params, number), (kept.keys[number], kept.values[number])
+            questions = questions + self._seen(layer, _normal(questions), kept_here, mask)
+            questions = questions + _network(layer, questions)
         return questions
 
-    def _block(self, layer: Mapping[str, Tensor], tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        asked = linear(_normal(tokens), layer["ask"])
-        key_slot, value_slot = layer["slot"][:1], layer["slot"][1:]
-        query, key, value = (
-            self._heads(part) for part in (asked, torch.cat([keys, key_slot]), torch.cat([values, value_slot]))
-        )
+    def _seen(self, layer: Mapping[str, Tensor], tokens: Tensor, kept: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """[token, width]: what attention adds; the last column of `mask` is the learned slot's."""
+        slots = layer["slot"].chunk(2)
+        query = self._heads(linear(tokens, layer["ask"]))
+        key, value = (self._heads(torch.cat([part, slot])) for part, slot in zip(kept, slots, strict=True))
         if self.normalise:
             sharpness = layer["sharpness"].exp()[:, None, None]
             scores = _unit(query) * sharpness @ _unit(key).mT * math.sqrt(self.width / self.heads)
         else:
             scores = query @ key.mT / math.sqrt(self.width / self.heads)
-        scores = scores + pad(mask, (0, 1))
-        seen = (torch.softmax(scores, -1) @ value).transpose(0, 1).flatten(1)
-        tokens = tokens + linear(seen, layer["give"])
-        hidden = gelu(linear(_normal(tokens), layer["up"], layer["up_bias"]), approximate="tanh")
-        return tokens + linear(hidden, layer["down"])
+        seen = (torch.softmax(scores + mask, -1) @ value).transpose(0, 1).flatten(1)
+        return linear(seen, layer["give"])
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """[head, token, width of a head]."""
@@ -148,6 +147,11 @@ def normal(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
 def _layer(params: Params, number: int) -> dict[str, Tensor]:
     prefix = f"layers.{number}."
     return {name[len(prefix) :]: tensor for name, tensor in params.items() if name.startswith(prefix)}
+
+
+def _network(layer: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    hidden = gelu(linear(_normal(tokens), layer["up"], layer["up_bias"]), approximate="tanh")
+    return linear(hidden, layer["down"])
 
 
 def _normal(tokens: Tensor) -> Tensor:

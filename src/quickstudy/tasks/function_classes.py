@@ -144,8 +144,7 @@ def least_squares(x: Tensor, y: Tensor, inputs: Tensor) -> Tensor:
         y: [..., example].
         inputs: [..., question, coordinate].
     """
-    weight = torch.linalg.pinv(x.double()) @ y.double()[..., None]
-    return (inputs.double() @ weight).squeeze(-1).to(y.dtype)
+    return _linear_answers(inputs, (torch.linalg.pinv(x.double()) @ y.double()[..., None]).squeeze(-1), y.dtype)
 
 
 def ridge(x: Tensor, y: Tensor, inputs: Tensor, penalty: float = 0.1) -> Tensor:
@@ -158,8 +157,7 @@ def ridge(x: Tensor, y: Tensor, inputs: Tensor, penalty: float = 0.1) -> Tensor:
         raise ValueError(f"penalty is {penalty}; give a number above 0")
     a, b = x.double(), y.double()[..., None]
     eye = torch.eye(x.shape[-1], dtype=a.dtype, device=a.device)
-    weight = torch.linalg.solve(a.mT @ a + penalty * eye, a.mT @ b)
-    return (inputs.double() @ weight).squeeze(-1).to(y.dtype)
+    return _linear_answers(inputs, torch.linalg.solve(a.mT @ a + penalty * eye, a.mT @ b).squeeze(-1), y.dtype)
 
 
 def lasso(x: Tensor, y: Tensor, inputs: Tensor, penalty: float = 0.01, sweeps: int = 200) -> Tensor:
@@ -183,7 +181,7 @@ def lasso(x: Tensor, y: Tensor, inputs: Tensor, penalty: float = 0.01, sweeps: i
             new = pull.sign() * (pull.abs() - penalty).clamp(min=0) / squares[..., j]
             left = left + column * (old - new)[..., None]
             weight[..., j] = new
-    return (inputs.double() @ weight[..., None]).squeeze(-1).to(y.dtype)
+    return _linear_answers(inputs, weight, y.dtype)
 
 
 def nearest_neighbours(x: Tensor, y: Tensor, inputs: Tensor, count: int = 3) -> Tensor:
@@ -196,3 +194,8 @@ def nearest_neighbours(x: Tensor, y: Tensor, inputs: Tensor, count: int = 3) -> 
         raise ValueError(f"count is {count}; give 1 or more")
     near = torch.cdist(inputs, x).topk(min(count, x.shape[-2]), largest=False).indices
     return torch.take_along_dim(y[..., None, :], near, dim=-1).mean(-1)
+
+
+def _linear_answers(inputs: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """[..., question]: of `weight` [..., coordinate]."""
+    return (inputs.double() @ weight[..., None])[..., 0].to(dtype)

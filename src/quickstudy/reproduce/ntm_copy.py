@@ -49,7 +49,7 @@ def plan(quick: bool) -> Plan:
         options = FitOptions(steps=450, tasks_per_step=16, lr=3e-3, clip=1.0, mode="vmap", checkpoint_every=450)
         return Plan(Copying((1, 4), 4), (4, 10), cells, options, 100)
     cells = {"NTM": NTMCell(10, 8), "LSTM": LSTMCell(10, 8, 256)}
-    options = FitOptions(steps=12_000, tasks_per_step=16, lr=1e-3, schedule="cosine", clip=1.0, mode="vmap")
+    options = FitOptions(steps=4000, tasks_per_step=16, lr=1e-3, schedule="cosine", clip=1.0, mode="vmap")
     return Plan(Copying((1, 20)), (20, 40, 80, 120), cells, options, 600)
 
 

@@ -66,7 +66,9 @@ def test_rows_of_weight_0_in_between_change_nothing(learner):
     kept = torch.tensor([1.0, 1, 0, 1, 1, 0, 1, 1])
     plain = take(episode.support, torch.arange(6))
     gaps = replace(take(episode.support, rows), weights=kept)
-    answers = [learner.predict(params, learner.adapt(params, part), episode.query.inputs).mean for part in (plain, gaps)]
+    answers = [
+        learner.predict(params, learner.adapt(params, part), episode.query.inputs).mean for part in (plain, gaps)
+    ]
     torch.testing.assert_close(*answers)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,25 +102,19 @@ def run(work: Work) -> list[Row]:
 def _rows(work: Work, case: Case, params: dict[int, Params], seconds: float) -> list[Row]:
     """The case, the same untrained, and the same with the targets of the support dealt out anew."""
     untrained = {seed: case.learner.init(torch.Generator().manual_seed(seed)) for seed in params}
-    wanted: dict[str, tuple[str, dict[int, Params], TaskSource]] = {
-        "": (case.name, params, case.tests),
-        "-untrained": (f"control: untrained {case.name}", untrained, case.tests),
-        "-shuffled": (f"control: {case.name}, shuffled targets", params, ShuffledLabels(case.tests)),
+    wanted: dict[str, tuple[str, dict[int, Params], TaskSource, float]] = {
+        "": (case.name, params, case.tests, seconds),
+        "-untrained": (f"control: untrained {case.name}", untrained, case.tests, 0.0),
+        "-shuffled": (f"control: {case.name}, shuffled targets", params, ShuffledLabels(case.tests), 0.0),
     }
 
-    def made(name: str, starts: dict[int, Params], tests: TaskSource, spent: float) -> Row:
+    def made(label: str) -> Row:
+        name, starts, tests, spent = wanted[label]
         facts = {"updates": case.options.steps, "tasks_per_update": case.options.tasks_per_step}
         return _measured(work, name, case.learner, starts, tests, seconds=spent, facts=facts)
 
     settings = [repr(case), str(work.seeds)]
-    return [
-        work.row(
-            f"row-{case.label}{label}",
-            settings,
-            lambda parts=parts, label=label: made(*parts, 0.0 if label else seconds),
-        )
-        for label, parts in wanted.items()
-    ]
+    return [work.row(f"row-{case.label}{label}", settings, partial(made, label)) for label in wanted]
 
 
 def _prototypes(work: Work) -> Row:

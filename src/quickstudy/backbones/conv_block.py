@@ -144,7 +144,7 @@ def fold_statistics(module: nn.Module, params: Params, calls: Iterable[tuple[Any
     Args:
         module: holds ConvBlocks with norm "batch"; its parameters are overwritten.
         params: all of its parameters.
-        calls: arguments of `module`, such as batches of training images.
+        calls: arguments of `module`, such as batches of training images, on the device of `params`.
 
     Raises:
         ValueError: there is no such block, or there are no calls.
@@ -155,7 +155,7 @@ def fold_statistics(module: nn.Module, params: Params, calls: Iterable[tuple[Any
         raise ValueError('the module has no block with norm "batch", so there are no statistics to fold')
     found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in blocks}
     hooks = [block.norm.register_forward_hook(partial(_record, found[name])) for name, block in blocks.items()]
-    module.load_state_dict(params)
+    module.to(next(iter(params.values())).device).load_state_dict(params)
     try:
         with torch.no_grad():
             for inputs in calls:

@@ -1,4 +1,4 @@
-"""Siamese networks: the log-odds are those of the formula, and pairs are weighed half and half."""
+"""Siamese networks: the log-odds are those of the formula, and equal pairs have their share of the loss."""
 
 from dataclasses import replace
 
@@ -43,14 +43,15 @@ def test_answers_are_mean_log_odds_of_verification(points, identity):
     torch.testing.assert_close(found, expected)
 
 
-def test_the_loss_weighs_equal_and_unequal_pairs_alike(points, identity):
-    """With no features and bias b, every pair has log-odds b: the loss is the mean of both cross-entropies."""
-    learner = Siamese(Network(identity(4), Head()))
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_the_loss_gives_equal_pairs_their_share(share, points, identity):
+    """With no features and bias b, every pair has log-odds b: the loss is a mean of two cross-entropies."""
+    learner = Siamese(Network(identity(4), Head()), share)
     params = given(learner, torch.zeros(4), 0.7)
     loss = learner.loss(params, Episode(points(seed=1), points(seed=2)))
     odds = torch.tensor(0.7)
-    expected = -(torch.nn.functional.logsigmoid(odds) + torch.nn.functional.logsigmoid(-odds)) / 2
-    torch.testing.assert_close(loss, expected)
+    logsigmoid = torch.nn.functional.logsigmoid
+    torch.testing.assert_close(loss, -share * logsigmoid(odds) - (1 - share) * logsigmoid(-odds))
 
 
 def test_the_first_example_of_a_class_decides_where_it_is_the_query_itself(points, identity):
@@ -69,3 +70,5 @@ def test_absent_classes_and_regression(points, identity):
     assert (found[:, 3:] == ABSENT).all()
     with pytest.raises(TaskError, match="regression"):
         learner.adapt(params, Batch(torch.zeros(2, 4), torch.zeros(2, 1), torch.ones(2)))
+    with pytest.raises(ValueError, match="equal_share is 1"):
+        Siamese(Network(identity(4), Head()), 1.0)

@@ -1,8 +1,9 @@
 """Siamese networks. Koch, Zemel, Salakhutdinov, 2015, Siamese neural networks for one-shot image recognition.
 
 Two examples are of one class with the probability sigmoid(sum_j a_j |f(x)_j - f(x')_j| + b): verification.
-Meta-training lowers the cross-entropy of this over pairs of a query and a support example, half its weight on equal
-pairs. A query is of the class whose support examples it is most probably equal to, by the mean of their log-odds.
+Meta-training lowers the cross-entropy of this over pairs of a query and a support example, with a fixed share of the
+weight on equal pairs. A query is of the class whose support examples it is most probably equal to, by the mean of their
+log-odds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from quickstudy.learners.losses import blank, weighted_mean
 from quickstudy.learners.network import Network
 
 SPREAD = 0.2
-"""Standard deviation of the first weights of the distances, as in the paper."""
+"""Scale of the first weights of the distances, as in the paper; here they are all negative: what differs is unlike."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,27 @@ class Siamese(Learner):
 
     Attributes:
         network: backbone and delta, without a head.
+        equal_share: the share of the loss that is on pairs of one class; a half in the paper. Less trains faster for
+            tasks of many classes, where a query meets more strangers than equals.
+
+    Raises:
+        ValueError: `equal_share` is not between 0 and 1.
     """
 
     name: ClassVar[str] = "siamese"
     class_symmetric: ClassVar[bool] = True
 
     network: Network
+    equal_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.equal_share < 1:
+            raise ValueError(f"equal_share is {self.equal_share}; give a number between 0 and 1")
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's starting values, `head.weight` [feature] and `head.bias` []."""
         start = self.network.init(generator)
-        weight = SPREAD * torch.randn(self.network.backbone.width, generator=generator)
+        weight = -SPREAD * torch.randn(self.network.backbone.width, generator=generator).abs()
         head = {"head.weight": weight, "head.bias": torch.zeros(())}
         return start | {name: tensor.to(self.network.device) for name, tensor in head.items()}
 
@@ -53,7 +64,8 @@ class Siamese(Learner):
         losses = functional.binary_cross_entropy_with_logits(odds, same, reduction="none").flatten()
         pairs = (query.weights[:, None] * adapter.tensors["memberships"].sum(1)).flatten()
         equal = same.flatten()
-        return (weighted_mean(losses, pairs * equal) + weighted_mean(losses, pairs * (1 - equal))) / 2
+        alike, unlike = (weighted_mean(losses, pairs * part) for part in (equal, 1 - equal))
+        return self.equal_share * alike + (1 - self.equal_share) * unlike
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
         """`features` [example, feature] of the support, and `memberships` [example, ways]: weights, in the column of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -108,7 +108,7 @@ def cases(quick: bool, device: str = "cpu") -> tuple[Case, ...]:
     body = Network(Conv4(widths=widths), Full(), device=device)
     maps = Network(Conv4(widths=widths, halvings=2), Full(), device=device)
     plan = partial(_options, quick)
-    wide = 20 if quick else 60
+    wide, narrow = (10, 10) if quick else (60, 20)
     proto = ProtoNet(body, scale=0.1)
     matching = Matching(body, scale=10.0)
     relation = Relation(maps, objective="cross_entropy")
@@ -116,7 +116,7 @@ def cases(quick: bool, device: str = "cpu") -> tuple[Case, ...]:
     found = [
         Case("protonet", "ProtoNet", proto, wide, plan(2000, 4e-3), {5: 98.8, 20: 96.0}, SNELL),
         Case("matching", "Matching", matching, wide, plan(2000, 4e-3), {5: 98.1, 20: 93.8}, VINYALS),
-        Case("relation", "Relation", relation, 20, plan(3000, 3e-3), {5: 99.6, 20: 97.6}, SUNG),
+        Case("relation", "Relation", relation, narrow, plan(3000, 3e-3), {5: 99.6, 20: 97.6}, SUNG),
         Case("siamese", "Siamese", siamese, wide, plan(2000, 4e-3), {5: 96.7, 20: 88.0}, KOCH),
     ]
     if not quick:
@@ -164,7 +164,7 @@ def _trained(work: Work, case: Case) -> Trained:
     for seed in range(work.seeds):
         label = f"{case.label}-{seed}"
         fits[seed] = work.trained(label, case.learner, tasks, replace(case.options, seed=seed))
-        seconds += work.once(f"seconds-{label}", asdict(case.options), partial(_seconds, case, fits[seed]))
+        seconds += work.once(f"seconds-{label}", settings(case), partial(_seconds, case, fits[seed]))
         found[seed] = frozen(case.learner, fits[seed].params, tasks)
     params = {seed: params for seed, (_, params) in found.items()}
     return Trained(case, found[0][0], params, fits[0].history, seconds)

@@ -5,6 +5,13 @@ from quickstudy.evaluation.calibration import expected_calibration_error as expe
 from quickstudy.evaluation.calibration import fit_temperature as fit_temperature
 from quickstudy.evaluation.calibration import negative_log_likelihood as negative_log_likelihood
 from quickstudy.evaluation.calibration import reliability as reliability
+from quickstudy.evaluation.coverage import DensityScores as DensityScores
+from quickstudy.evaluation.coverage import evaluate_density as evaluate_density
+from quickstudy.evaluation.coverage import inside as inside
+from quickstudy.evaluation.coverage import log_density as log_density
+from quickstudy.evaluation.coverage import quantiles as quantiles
+from quickstudy.evaluation.coverage import regression_calibration_error as regression_calibration_error
+from quickstudy.evaluation.gaussian_process import oracle_scores as oracle_scores
 from quickstudy.evaluation.intervals import Interval as Interval
 from quickstudy.evaluation.intervals import SeedTable as SeedTable
 from quickstudy.evaluation.intervals import interval as interval

@@ -73,14 +73,6 @@ def marked(targets: Tensor) -> Tensor:
     return torch.cat([targets, torch.ones_like(targets[:, :1])], -1)
 
 
-def with_waves(inputs: Tensor, waves: int) -> Tensor:
-    """[example, input * (1 + 2 * waves)]: `inputs`, then sines and cosines of 1, 2, 4, ... times each."""
-    if not waves:
-        return inputs
-    phases = (inputs[:, :, None] * 2.0 ** torch.arange(waves, device=inputs.device)).flatten(1)
-    return torch.cat([inputs, phases.sin(), phases.cos()], -1)
-
-
 def packed(support: Batch, query: Batch, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     """The first `rows` of the real rows of both, and padding where there are fewer.
 

@@ -11,6 +11,7 @@ from quickstudy.tasks.encoded import EncodedTexts as EncodedTexts
 from quickstudy.tasks.episodes import MixedTasks as MixedTasks
 from quickstudy.tasks.episodes import TableTasks as TableTasks
 from quickstudy.tasks.folder import FolderTasks as FolderTasks
+from quickstudy.tasks.gaussian_processes import GaussianProcesses as GaussianProcesses
 from quickstudy.tasks.hard import HardClasses as HardClasses
 from quickstudy.tasks.image_folder import ImageFolder as ImageFolder
 from quickstudy.tasks.intents import INTENTS as INTENTS

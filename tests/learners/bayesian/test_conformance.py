@@ -34,7 +34,7 @@ REGRESSING = {
     "attentive_np, likelihood": build("attentive_np", latent=8, heads=4, draws=3, objective="likelihood"),
     "attentive_np, no latent variable": build("attentive_np", latent=0, heads=4),
     "transformer_np": learner_class("transformer_np")(**SMALL),
-    "transformer_np, one pass, waves": learner_class("transformer_np")(rows=17, waves=3, **SMALL),
+    "transformer_np, one pass": learner_class("transformer_np")(rows=17, **SMALL),
     "hierarchical": hierarchical(1),
 }
 

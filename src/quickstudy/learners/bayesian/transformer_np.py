@@ -39,7 +39,6 @@ from quickstudy.learners.processes import (
     pairs,
     process_loss,
     start_layers,
-    with_waves,
 )
 
 
@@ -53,7 +52,6 @@ class TransformerNP(Learner):
         heads, blocks: number of them; heads divide `width`.
         hidden: width of the inner layer of a block.
         embedding: number of layers that make a token.
-        waves: sines and cosines of 1, 2, 4, ... times each input that a token holds beside it; 0 as in the paper.
         rows: where support and query never hold more real rows together, `loss` runs so many at once, without padding;
             more make it NaN. 0 runs support and query one after the other, padding included.
         least: smallest predictive deviation.
@@ -72,7 +70,6 @@ class TransformerNP(Learner):
     blocks: int = 6
     hidden: int = 128
     embedding: int = 3
-    waves: int = 0
     rows: int = 0
     least: float = 0.01
     device: str = "cpu"
@@ -84,7 +81,7 @@ class TransformerNP(Learner):
 
     def init(self, generator: torch.Generator) -> Params:
         """The layers of embedding, blocks and readout."""
-        token = self.inputs * (1 + 2 * self.waves) + self.outputs + 1
+        token = self.inputs + self.outputs + 1
         drawn = start_layers("embed", (token, *[self.width] * self.embedding), generator)
         for block in range(self.blocks):
             drawn |= start_block(f"block{block}", self.width, self.hidden, generator)
@@ -145,7 +142,7 @@ class TransformerNP(Learner):
         """[row, width] from `x` [row, input] and `y` [row, output + 1], targets and a 1, or zeros where not shown."""
         if y is None:
             y = x.new_zeros(len(x), self.outputs + 1)
-        return layers(params, "embed", torch.cat([with_waves(x, self.waves), y], -1))
+        return layers(params, "embed", torch.cat([x, y], -1))
 
     def _read(self, params: Params, tokens: Tensor) -> Prediction:
         return normal(layers(params, "read", norm(params, "norm", tokens)), self.least)

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.backbones.conv4 import Conv4
 from quickstudy.backbones.identity import Identity
 from quickstudy.core.files import read_tensors, write_tensors
 from quickstudy.core.parameters import digest
 from quickstudy.core.types import Params
+from quickstudy.deltas.full import Full
 from quickstudy.deltas.head import Head
 from quickstudy.evaluation.protocol import evaluate
 from quickstudy.learners.base import Learner
@@ -27,8 +29,6 @@ from quickstudy.learners.memory.snail import SNAIL
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.omniglot_metric import cases as metric_cases
-from quickstudy.reproduce.omniglot_metric import frozen
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.image_classes import QUARTERS
@@ -39,6 +39,9 @@ from quickstudy.training.options import FitOptions
 METRIC = "accuracy, percent"
 PAPER = "Mishra et al. 2018, arXiv 1707.03141"
 PUBLISHED = {5: 99.07, 20: 97.64}
+SPLITS: tuple[Split, Split] = ("train+validation", "test")
+STATISTICS = 20
+"""Training tasks whose batch statistics, averaged, the frozen embedding has."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def cases(quick: bool) -> tuple[Case, ...]:
     options = FitOptions(8000, 32, lr=1e-3, schedule="cosine", warmup=200, clip=1.0, mode="vmap")
     options = replace(options, checkpoint_every=200)
     if quick:
-        return (Case(5, 16, ((16, 16), (32, 16)), replace(options, steps=500, tasks_per_step=16, lr=3e-3, warmup=20)),)
+        return (Case(5, 16, ((16, 16), (32, 16)), replace(options, steps=400, tasks_per_step=16, lr=3e-3, warmup=20)),)
     five = Case(5, 64, ((64, 32), (128, 64), (128, 64)), options)
     return five, Case(20, 32, ((64, 32), (128, 64), (128, 64)), options, queries=1)
 
@@ -100,33 +103,47 @@ def run(work: Work) -> list[Row]:
 
 def computed(work: Work, seed: int) -> tuple[FeatureClasses, FeatureClasses]:
     """Features of the training and of the test characters, by a prototypical network trained with `seed`."""
-    case = metric_cases(work.quick, work.device)[0]
-    tasks = Omniglot(case.split, case.ways, 1, case.queries)
-    fitted = work.trained(f"protonet-{seed}", case.learner, tasks, replace(case.options, seed=seed))
-    learner, params = frozen(case.learner, fitted.params, tasks)
-    assert isinstance(learner, ProtoNet)
+    network, params = embedding(work, seed)
     path = work.folder / f"features-{digest(params)[:16]}.safetensors"
     if not path.exists():
         work.tell("computing features")
         found: dict[str, Tensor] = {}
-        for split in (case.split, "test"):
-            features, counts = split_features(learner.network, params, split)
+        for split in SPLITS:
+            features, counts = split_features(network, params, split, 120 if work.quick else None)
             found |= {f"{split}.features": features, f"{split}.counts": counts}
         write_tensors(path, found)
     kept = read_tensors(path)
-    scale = float(kept[f"{case.split}.features"].square().mean().rsqrt())
+    scale = float(kept[f"{SPLITS[0]}.features"].square().mean().rsqrt())
     train, test = (
         FeatureClasses(kept[f"{split}.features"] * scale, tuple(kept[f"{split}.counts"].tolist()), shots=1, queries=5)
-        for split in (case.split, "test")
+        for split in SPLITS
     )
     return train, test
 
 
-def split_features(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor]:
-    """Features [row, feature] of all characters of a split, each turned in four ways, and counts [class]."""
+def embedding(work: Work, seed: int) -> tuple[Network, Params]:
+    """A Conv4 trained as a prototypical network, with fixed statistics in place of those of a batch."""
+    options = FitOptions(2000, 1, lr=4e-3, schedule="cosine", mode="loop", precision="bfloat16", seed=seed)
+    if work.quick:
+        options = replace(options, steps=100, lr=2e-2, precision="float32")
+    body = Conv4(widths=(16,) * 4) if work.quick else Conv4()
+    tasks = Omniglot(SPLITS[0], 20 if work.quick else 60, 1, 5)
+    learner = ProtoNet(Network(body, Full(), device=work.device), scale=0.1)
+    trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
+    prefix, draws = "body.", torch.Generator().manual_seed(0)
+    batches = (tasks.sample(draws).query.inputs for _ in range(STATISTICS))
+    images = (inputs.to(work.device) for inputs in batches if isinstance(inputs, Tensor))
+    folded = body.folded({name.removeprefix(prefix): tensor for name, tensor in trained.items()}, images)
+    network = Network(replace(body, norm="none"), Full(), device=work.device)
+    return network, {prefix + name: tensor for name, tensor in folded.items()}
+
+
+def split_features(network: Network, params: Params, split: Split, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Features [row, feature] of the first `most` characters of a split, None for all, each turned in four ways, and
+    counts [class]."""
     drawings = read_drawings()
     features, counts = [], []
-    for row in split_rows(drawings, split):
+    for row in split_rows(drawings, split)[:most]:
         upright = drawings.images[row, drawings.distinct[row]][:, None].float().div(255)
         turned = torch.cat([torch.rot90(upright, quarters, (2, 3)) for quarters in range(QUARTERS)])
         with torch.no_grad():

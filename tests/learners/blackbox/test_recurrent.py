@@ -68,6 +68,11 @@ def test_the_state_is_all_that_is_kept_and_padded_rows_leave_it():
         "cell": (16,),
         "last": (1,),
     }
+    real = support.weights > 0
+    assert not real.all()
+    cut = replace(support, inputs=support.inputs[real], targets=support.targets[real], weights=support.weights[real])
+    for name, tensor in REGRESSING.adapt(params, cut).tensors.items():
+        torch.testing.assert_close(adapter.tensors[name], tensor)
     none = replace(support, weights=torch.zeros_like(support.weights))
     assert not any(tensor.any() for tensor in REGRESSING.adapt(params, none).tensors.values())
 

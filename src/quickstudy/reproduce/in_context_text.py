@@ -30,6 +30,7 @@ from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.learners.transformer import Transformer
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.intents import read_intents
@@ -90,13 +91,13 @@ def on_features(width: int, device: str) -> Network:
 def run(work: Work) -> list[Row]:
     """For each set of test classes the in-context classifier, then its controls; draws the losses."""
     data = drawn_data() if work.quick else text_data(work)
-    width, began = data.train.features.shape[1], time.perf_counter()
-    tested = learner(width, work.quick, work.device)
+    tested = learner(data.train.features.shape[1], work.quick, work.device)
     fits: dict[int, Fitted] = {}
     for seed in range(work.seeds):
         chosen = replace(options(work.quick), seed=seed)
-        fits[seed] = work.trained(f"transformer-{seed}", tested, data.train, chosen, data.validation)
-    seconds = time.perf_counter() - began
+        with timed(work, f"transformer-{seed}"):
+            fits[seed] = work.trained(f"transformer-{seed}", tested, data.train, chosen, data.validation)
+    seconds = spent(work, [f"transformer-{seed}" for seed in fits]).wall
     params = {seed: found.best_params for seed, found in fits.items()}
     logistic = best_logistic(work, data.validation, tested.network)
     rows: list[Row] = []

@@ -29,11 +29,13 @@ from quickstudy.learners.memory.snail import SNAIL
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.image_classes import QUARTERS
 from quickstudy.tasks.omniglot import Omniglot, Split, split_rows
 from quickstudy.tasks.omniglot_files import read_drawings
+from quickstudy.training.loop import Fitted
 from quickstudy.training.options import FitOptions
 
 METRIC = "accuracy, percent"
@@ -88,12 +90,14 @@ def run(work: Work) -> list[Row]:
     curves: dict[str, list[float]] = {}
     data = {seed: computed(work, seed) for seed in range(work.seeds)}
     for case in cases(work.quick):
-        fits, began = {}, time.perf_counter()
+        fits: dict[int, Fitted] = {}
         for seed, (train, _) in data.items():
             tasks = replace(train, ways=case.ways, queries=case.queries)
             learner = case.learner(train.features.shape[1], work.device)
-            fits[seed] = work.trained(f"snail-{case.ways}-{seed}", learner, tasks, replace(case.options, seed=seed))
-        seconds = time.perf_counter() - began
+            label = f"snail-{case.ways}-{seed}"
+            with timed(work, label):
+                fits[seed] = work.trained(label, learner, tasks, replace(case.options, seed=seed))
+        seconds = spent(work, [f"{name}-{seed}" for seed in fits for name in ("protonet", f"snail-{case.ways}")]).wall
         tests = {seed: replace(test, ways=case.ways) for seed, (_, test) in data.items()}
         rows += _rows(work, case, {seed: found.params for seed, found in fits.items()}, tests, seconds)
         curves[f"{case.ways}-way"] = [row["loss"] for row in fits[0].history]
@@ -129,7 +133,8 @@ def embedding(work: Work, seed: int) -> tuple[Network, Params]:
     body = Conv4(widths=(16,) * 4) if work.quick else Conv4()
     tasks = Omniglot(SPLITS[0], 20 if work.quick else 60, 1, 5)
     learner = ProtoNet(Network(body, Full(), device=work.device), scale=0.1)
-    trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
+    with timed(work, f"protonet-{seed}"):
+        trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
     prefix, draws = "body.", torch.Generator().manual_seed(0)
     batches = (tasks.sample(draws).query.inputs for _ in range(STATISTICS))
     images = (inputs.to(work.device) for inputs in batches if isinstance(inputs, Tensor))

@@ -93,7 +93,7 @@ def cases(quick: bool) -> list[Case]:
             Case("linear", source, small, (Phase(1, 4, 100), Phase(2, 4, 400, 4e-3)), {"least squares": least_squares})
         ]
     large, medium = Transformer(64, 8, 4, 128), Transformer(64, 5, 4, 128)
-    linear = (Phase(4, 8, 300), Phase(8, 16, 4000, 3e-3, 128))
+    linear = (Phase(4, 8, 300), Phase(8, 16, 3000, 3e-3, 128), Phase(8, 16, 4000, 1e-3, 256))
     sparse = FunctionClass("sparse_linear", dimension=6, nonzero=2, shots=12)
     tree = FunctionClass("decision_tree", dimension=4, depth=2, shots=32)
     network = FunctionClass("two_layer", dimension=4, hidden=16, shots=32)
@@ -132,11 +132,10 @@ def trained(work: Work, case: Case, seed: int) -> Params:
     """Meta-parameters after all phases."""
     params = None
     for number, phase in enumerate(case.phases):
-        last = number == len(case.phases) - 1
-        options = FitOptions(
-            phase.steps, phase.tasks, lr=phase.lr, clip=1.0, mode="vmap", seed=seed, checkpoint_every=100,
-            warmup=min(200, phase.steps // 4), schedule="cosine" if last else "constant",
-        )  # fmt: skip
+        options = FitOptions(phase.steps, phase.tasks, lr=phase.lr, clip=1.0, mode="vmap", seed=seed)
+        options = replace(options, warmup=min(200, phase.steps // 4), checkpoint_every=100)
+        if phase.active == case.source.dimension:
+            options = replace(options, schedule="cosine")
         source = replace(case.source, active=phase.active, shots=phase.shots)
         label = f"{case.label}-{seed}-{number}"
         with timed(work, f"{case.label}-{seed}"):

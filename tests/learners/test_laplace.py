@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.gaussian_process import GaussianProcessClassifier, kernels
 
-from quickstudy.learners.laplace import classified, classify, regress, regressed
+from quickstudy.learners.laplace import class_covariance, classified, classify, regress, regressed
 
 
 def draws(*shape, seed=0):
@@ -70,6 +70,9 @@ def test_predictions_match_draws_from_the_posterior():
     root = torch.linalg.cholesky(torch.linalg.inv(hessian))
     samples = mode.flatten() + draws(20_000, 9, seed=9) @ root.T
     expected = (new @ samples.reshape(-1, 3, 3)).softmax(-1).mean(0)
+    covariance = class_covariance(new @ features.T, new.square().sum(-1), tensors)
+    exact = torch.einsum("qi,icjd,qj->qcd", new, torch.linalg.inv(hessian).reshape(3, 3, 3, 3), new)
+    torch.testing.assert_close(covariance, exact, rtol=1e-6, atol=1e-8)
     found = classified(new @ features.T, new.square().sum(-1), tensors).softmax(-1)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
     plug_in = (new @ mode).softmax(-1)

@@ -67,15 +67,18 @@ def classified(cross: Tensor, own: Tensor, tensors: Params) -> Tensor:
     p(c) is proportional to 1 / sum_j exp(-(m_c - m_j) / sqrt(1 + pi/8 var(f_c - f_j))), m being means, which for two
     classes is MacKay's approximation (Lu, Ie, Sha, 2020, arXiv 2006.07584). From K [query, example] and K [query].
     """
-    mean = cross @ tensors["alpha"]
-    found = torch.einsum("qi,cij->qcj", cross, tensors["each"])
-    spread = torch.diag_embed(own[:, None] - (found * cross[:, None]).sum(-1))
-    half = torch.einsum("qi,cji->qcj", cross, tensors["shared"])
-    covariance = spread + half @ half.mT
+    mean, covariance = cross @ tensors["alpha"], class_covariance(cross, own, tensors)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     apart = (variance[:, :, None] + variance[:, None] - 2 * covariance).clamp_min(0)
     lead = (mean[:, :, None] - mean[:, None]) / (1 + math.pi / 8 * apart).sqrt()
     return hide_absent(-hide_absent(-lead, tensors["counts"]).logsumexp(-1), tensors["counts"])
+
+
+def class_covariance(cross: Tensor, own: Tensor, tensors: Params) -> Tensor:
+    """[query, class, class]: the posterior covariance of the outputs of one query, from what `classify` gave."""
+    found = torch.einsum("qi,cij->qcj", cross, tensors["each"])
+    half = torch.einsum("qi,cji->qcj", cross, tensors["shared"])
+    return torch.diag_embed(own[:, None] - (found * cross[:, None]).sum(-1)) + half @ half.mT
 
 
 def _step(covariance: Tensor, outputs: Tensor, classes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

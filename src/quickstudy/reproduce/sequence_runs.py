@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.backbones.memory import Cell, LSTMCell
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.files import read_json, write_json
 from quickstudy.core.types import Episode, Params
@@ -128,3 +129,15 @@ def picture_losses(work: Work, curves: Mapping[str, Sequence[float]], label: str
         axes.legend()
 
     work.picture(draw, label)
+
+
+def lstm_as_large_as(cell: Cell) -> LSTMCell:
+    """The smallest LSTM that reads and answers the same and has at least as many parameters as `cell`."""
+
+    def count(other: Cell) -> int:
+        return sum(tensor.numel() for tensor in other.init(torch.Generator().manual_seed(0)).values())
+
+    wanted, hidden = count(cell), 1
+    while count(LSTMCell(cell.inputs, cell.outputs, hidden)) < wanted:
+        hidden += 1
+    return LSTMCell(cell.inputs, cell.outputs, hidden)

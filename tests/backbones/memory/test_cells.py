@@ -18,6 +18,7 @@ CELLS = {
     "dnc": DNCCell(3, 2, rows=ROWS, columns=COLUMNS, hidden=HIDDEN, reads=2),
     "dnc, feedforward": DNCCell(3, 2, ROWS, COLUMNS, HIDDEN, reads=1, controller="feedforward"),
     "lru": LRUCell(3, 2, rows=ROWS, columns=COLUMNS, hidden=HIDDEN, heads=2),
+    "lru, at once": LRUCell(3, 2, ROWS, COLUMNS, HIDDEN, heads=1, delayed=False),
     "lstm": LSTMCell(3, 2, HIDDEN),
 }
 EVERY = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
@@ -175,8 +176,8 @@ def by_sorting(usage):
     return found
 
 
-def test_a_step_of_least_recently_used_access():
-    cell = CELLS["lru"]
+@pytest.mark.parametrize("cell", [CELLS["lru"], CELLS["lru, at once"]], ids=["delayed", "at once"])
+def test_a_step_of_least_recently_used_access(cell):
     params, state = drawn(cell), started(cell)
     features, later = one_step(cell, params, state)
     said = params["head_weight"] @ features[0, :HIDDEN] + params["head_bias"]
@@ -189,7 +190,8 @@ def test_a_step_of_least_recently_used_access():
         writing.append(gate * state["looking"][0, head] + (1 - gate) * least)
         memory[order[head]] = 0
     for head in range(cell.heads):
-        memory = memory + torch.outer(writing[head], vectors.view(cell.heads, -1)[head].tanh())
+        key = state["key"][0, head] if cell.delayed else keys.view(cell.heads, -1)[head].tanh()
+        memory = memory + torch.outer(writing[head], key + vectors.view(cell.heads, -1)[head].tanh())
     for head in range(cell.heads):
         key = keys.view(cell.heads, -1)[head].tanh()
         looking = (cosine_similarity(key[None], memory) * (1 + softplus(strengths[head]))).softmax(0)

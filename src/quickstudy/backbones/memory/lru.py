@@ -4,11 +4,13 @@ The usage of a row fades and rises where it is read or written; head h writes be
 least used row, which is emptied first; then each head reads rows like its key k:
 
     u = 0.95 u' + sum_h (w_r,h + w_w,h)
-    w_w,h = sigmoid(a_h) w'_r,h + (1 - sigmoid(a_h)) [row is the h-th least used of u']
+    w_w,h = sigmoid(g_h) w'_r,h + (1 - sigmoid(g_h)) [row is the h-th least used of u']
     M = M + sum_h w_w,h v_h^T,   w_r,h = softmax(s_h cos(k_h, M_i))
 
-Two things are as in the neural Turing machine and not as in this paper: a strength s_h, for a softmax of bare cosines
-over many rows is nearly flat, and a vector to write v_h of its own in place of the key.
+Three things are not as in this paper. A strength s_h as in the neural Turing machine: a softmax of bare cosines over
+many rows is nearly flat. A vector a_h of its own in what is written, v_h = k_h + a_h in place of k_h. And, where
+`delayed`, v_h = k'_h + a_h with the key of the step before: a target comes one step after its input, so it is written
+beside the key of that input. Without the delay the controller must learn to carry the input for a step.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class LRUCell(Cell):
         hidden: units of the controller.
         heads: number of heads; each reads and writes.
         fade: share of a row's usage that is left after a step.
+        delayed: whether the key of the step before is written, not that of this step.
         controller: "lstm" or "feedforward".
 
     Raises:
@@ -52,6 +55,7 @@ class LRUCell(Cell):
     hidden: int = 200
     heads: int = 4
     fade: float = 0.95
+    delayed: bool = True
     controller: Kind = "lstm"
 
     @property
@@ -60,7 +64,7 @@ class LRUCell(Cell):
 
     @property
     def _sizes(self) -> list[int]:
-        """Of what the controller says: keys and vectors to write; gates; strengths."""
+        """Of what the controller says: keys and what is added to them; gates; strengths."""
         return [2 * self.heads * self.columns, self.heads, self.heads]
 
     def init(self, generator: torch.Generator) -> Params:
@@ -91,6 +95,7 @@ class LRUCell(Cell):
             "memory": bias.new_full((batch, self.rows, self.columns), BLANK),
             "usage": bias.new_zeros(batch, self.rows),
             "looking": looking,
+            "key": bias.new_zeros(batch, self.heads, self.columns),
             "read": bias.new_zeros(batch, self.heads * self.columns),
         } | self._controller.start(bias, batch)
 
@@ -102,7 +107,8 @@ class LRUCell(Cell):
         """`(hidden and what was read [batch, feature], state)`."""
         hidden, carried = self._controller.step(params, prepared, state)
         said = functional.linear(hidden, params["head_weight"], params["head_bias"]).split_with_sizes(self._sizes, 1)
-        keys, vectors = said[0].tanh().view(len(hidden), -1, self.columns).chunk(2, 1)
+        keys, added = said[0].tanh().view(len(hidden), -1, self.columns).chunk(2, 1)
+        vectors = added + (state["key"] if self.delayed else keys)
         strengths = 1 + functional.softplus(said[2])[..., None]
         least = least_used(state["usage"], self.heads)
         writing = torch.lerp(least, state["looking"], said[1].sigmoid()[..., None])
@@ -111,7 +117,7 @@ class LRUCell(Cell):
         looking = (cosine(keys, memory) * strengths).softmax(-1)
         usage = self.fade * state["usage"] + (looking + writing).sum(1).detach()
         read = torch.bmm(looking, memory).flatten(1)
-        kept = {"memory": memory, "usage": usage, "looking": looking, "read": read}
+        kept = {"memory": memory, "usage": usage, "looking": looking, "key": keys, "read": read}
         return torch.cat([hidden, read], 1), kept | carried
 
     def answer(self, params: Params, features: Tensor) -> Tensor:

@@ -62,10 +62,23 @@ def pairs(batch: Batch) -> Tensor:
     return torch.cat([one_tensor(batch.inputs), batch.targets], -1)
 
 
-def beside(one: Batch, other: Batch) -> Batch:
-    """The examples of both, of a regression on one tensor."""
+def beside(one: Batch, other: Batch, rows: int = 0) -> Batch:
+    """The examples of both, of a regression on one tensor; where `rows` is not 0, so many of the real ones and padding.
+
+    Where there are more real rows than that all weights are NaN.
+    """
     inputs = torch.cat([one_tensor(one.inputs), one_tensor(other.inputs)])
-    return Batch(inputs, torch.cat([one.targets, other.targets]), torch.cat([one.weights, other.weights]))
+    both = Batch(inputs, torch.cat([one.targets, other.targets]), torch.cat([one.weights, other.weights]))
+    if not rows:
+        return both
+    order, weights = real_first(both.weights, rows)
+    return Batch(inputs[order], both.targets[order], weights)
+
+
+def real_first(weights: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Numbers and weights of the first `rows` rows when those of weight 0 come last; NaN if others are cut off."""
+    order = torch.sort((weights > 0).to(torch.int8), descending=True, stable=True).indices[:rows]
+    return order, torch.where((weights > 0).sum() > rows, torch.nan, weights[order])
 
 
 def marked(targets: Tensor) -> Tensor:
@@ -74,17 +87,14 @@ def marked(targets: Tensor) -> Tensor:
 
 
 def packed(support: Batch, query: Batch, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `rows` of the real rows of both, and padding where there are fewer.
+    """`pairs` [row, input + output] of so many real rows, and their weights [row] in the support and in the query.
 
-    Returns `pairs` [row, input + output], their weights in the support [row] and in the query [row], each 0 for rows of
-    the other. Where there are more real rows than `rows` the latter are NaN.
+    A row of one side has weight 0 in the other. Where there are more real rows the latter weights are NaN.
     """
     both = beside(support, query)
-    real = both.weights > 0
-    order = torch.sort(real.to(torch.int8), descending=True, stable=True).indices[:rows]
-    given = torch.cat([support.weights, torch.zeros_like(query.weights)])
-    weights = torch.where(real.sum() > rows, torch.nan, both.weights - given)
-    return pairs(both)[order], given[order], weights[order]
+    order, weights = real_first(both.weights, rows)
+    given = torch.cat([support.weights, torch.zeros_like(query.weights)])[order]
+    return pairs(both)[order], given, weights - given
 
 
 def normal(outputs: Tensor, least: float) -> Prediction:

@@ -52,6 +52,7 @@ class AttentiveNP(Learner):
         latent: size of z; 0 for none.
         encoder, decoder: number of layers of the pairs' encoder and of g.
         blocks: of self-attention, after the encoder's layers.
+        rows: as many real rows as both sides ever hold together, so that `loss` skips padding; more make it NaN.
         least: smallest deviation of g.
         objective: "elbo", or "likelihood".
         draws, samples: draws of z for each loss and for each answer.
@@ -71,6 +72,7 @@ class AttentiveNP(Learner):
     encoder: int = 3
     decoder: int = 3
     blocks: int = 1
+    rows: int = 0
     least: float = 0.01
     objective: Objective = "elbo"
     draws: int = 1
@@ -105,7 +107,7 @@ class AttentiveNP(Learner):
         looked = looked_up(params, self._written(params, support), x, self.heads)
         return bound_loss(
             lambda z: density(self._decode(params, looked, x, z), query.targets),
-            (self._latent(params, support), self._latent(params, beside(support, query))),
+            (self._latent(params, support), self._latent(params, beside(support, query, self.rows))),
             noise_of(key_of(support) + key_of(query), self.draws, self.latent),
             query.weights,
             self.objective,

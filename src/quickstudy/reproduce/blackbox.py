@@ -62,10 +62,10 @@ def cases(quick: bool, device: str) -> list[Case]:
     waves, tests = Sinusoids(10, 10), Sinusoids(10, 20 if quick else 100)
     ways = 2 if quick else 5
     blobs = GaussianBlobs(ways, shots=3, queries=5)
-    options = FitOptions(300 if quick else 30_000, 32, lr=2e-3, schedule="cosine", clip=1.0, mode="vmap")
+    options = FitOptions(300 if quick else 10_000, 32, lr=2e-3, schedule="cosine", clip=1.0, mode="vmap")
     options = replace(options, warmup=50, checkpoint_every=1000)
     longer = replace(options, steps=700 if quick else options.steps, lr=5e-3 if quick else 2e-3)
-    short = replace(options, steps=150 if quick else 5000)
+    short = replace(options, steps=150 if quick else 3000)
     written = Hypernetwork(Network(body, Full(), 1, device), width=width, pool="mean")
     classes = Hypernetwork(Network(MLP((2, depth)), Full(), device=device), width=width, pool="attention")
     recurrent = Recurrent(Network(MLP((1, depth)), Full(), device=device), width=width)

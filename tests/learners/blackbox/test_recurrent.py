@@ -86,8 +86,8 @@ def test_the_loss_counts_the_answers_along_the_support_as_asked():
 
 
 def test_learns_blobs_and_falls_to_chance():
-    learner = Recurrent(Network(MLP((2, 16)), Full()), outputs=2, width=32)
-    options = FitOptions(steps=500, tasks_per_step=16, lr=5e-3, mode="vmap", progress=False)
+    learner = Recurrent(Network(MLP((2, 16)), Full()), outputs=2, width=24)
+    options = FitOptions(steps=300, tasks_per_step=16, lr=1e-2, mode="vmap", progress=False)
     check_learns(learner, GaussianBlobs(ways=2, shots=3, queries=5), options, episodes=100)
 
 

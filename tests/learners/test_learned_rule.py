@@ -10,9 +10,8 @@ from quickstudy.learners.learned_rule import LearnedRule, preprocessed
 
 RULES = {
     "paper": LearnedRule(),
-    "one layer, signals": LearnedRule(layers=1, hidden=7, signals=("gradient", "change", "move")),
-    "relative": LearnedRule(output="relative", signals=("gradient", "move")),
-    "shared": LearnedRule(shared=3),
+    "one layer": LearnedRule(layers=1, hidden=7),
+    "relative": LearnedRule(output="relative"),
 }
 
 
@@ -65,12 +64,12 @@ def test_steps_are_those_of_torchs_lstm():
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_coordinates_are_apart_unless_units_are_shared(rule):
+def test_coordinates_do_not_see_each_other(rule):
     gradients = torch.randn(6, 4, generator=seeded(3))
     changed = gradients.clone()
     changed[:, 0] *= -3
-    same = torch.equal(walked(rule, gradients)[:, 1:], walked(rule, changed)[:, 1:])
-    assert same == (rule.shared == 0)
+    assert torch.equal(walked(rule, gradients)[:, 1:], walked(rule, changed)[:, 1:])
+    assert not torch.equal(walked(rule, gradients)[:, 0], walked(rule, changed)[:, 0])
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -87,21 +86,23 @@ def test_functions_side_by_side_are_as_alone(rule):
 
 
 def test_the_relative_rule_starts_as_heavy_ball_momentum():
-    rule = LearnedRule(output="relative")
+    rule = LearnedRule(output="relative", limit=1e3)
     weights = {name: torch.zeros_like(tensor) for name, tensor in rule.init(seeded()).items()}
     gradients = torch.randn(5, 3, generator=seeded(5))
     velocity, expected = torch.zeros(3), []
     for gradient in gradients:
-        velocity = 0.8 * velocity - 0.02 * gradient
+        velocity = 0.9 * velocity - 0.2 * gradient
         expected.append(velocity)
     torch.testing.assert_close(walked(rule, gradients, weights), torch.stack(expected))
 
 
-def test_the_direct_step_is_bounded():
-    """A hidden unit is within 1, so a step is within scale times the sum of the output's weights."""
-    rule, weights = LearnedRule(), LearnedRule().init(seeded())
-    moves = walked(rule, 1e30 * torch.randn(20, 3, generator=seeded(6)), weights)
+def test_steps_are_bounded():
+    """A hidden unit is within 1, so a direct step is within scale times the sum of the output's weights."""
+    weights = LearnedRule().init(seeded())
+    gradients = 1e30 * torch.randn(20, 3, generator=seeded(6))
+    moves = walked(LearnedRule(), gradients, weights)
     assert moves.abs().max() <= 0.1 * weights["output.weight"].abs().sum()
+    assert walked(LearnedRule(output="relative", limit=0.5), gradients).abs().max() <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -109,11 +110,9 @@ def test_the_direct_step_is_bounded():
     [
         ({"hidden": 0}, "2 layers of 0 units"),
         ({"layers": 0}, "0 layers"),
-        ({"p": 0.0}, "p is 0.0"),
-        ({"scale": -1.0}, "scale is -1.0"),
-        ({"shared": 21}, "shared is 21"),
-        ({"signals": ()}, "gradient, change, move"),
-        ({"signals": ("hessian",)}, "hessian"),
+        ({"p": 0.0}, "are 0.0, 0.1, 1.0"),
+        ({"scale": -1.0}, "are 10.0, -1.0, 1.0"),
+        ({"limit": 0.0}, "are 10.0, 0.1, 0.0"),
         ({"output": "log"}, "output is 'log'"),
     ],
 )

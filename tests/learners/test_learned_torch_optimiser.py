@@ -37,9 +37,7 @@ def walk(model, optimiser, inputs, targets, steps):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize(
-    "rule", [RULE, LearnedRule(hidden=6, shared=2, signals=("gradient", "change", "move"), output="relative")]
-)
+@pytest.mark.parametrize("rule", [RULE, LearnedRule(hidden=6, output="relative")])
 def test_walks_as_the_learner_does(rule):
     learner = L2O(Network(Linear(4), Full()), rule, steps=7)
     episode = Quadratics(width=4).sample(torch.Generator().manual_seed(3))

@@ -16,6 +16,7 @@ from quickstudy.core.types import Fingerprint, Params
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
     "gelu": nn.functional.gelu,
     "silu": nn.functional.silu,
 }

@@ -16,29 +16,25 @@ from torch import Tensor
 
 from quickstudy.core.types import Params
 
-Signal = Literal["gradient", "change", "move"]
-"""The gradient, how much it changed since the last step, and the last step itself."""
-
 Output = Literal["direct", "relative"]
 
-RATE, DECAY = 0.02, 0.8
+RATE, DECAY = 0.2, 0.9
 LARGEST_LOG = 6.0
 
 
 @dataclass(frozen=True)
 class LearnedRule:
-    """A coordinate-wise LSTM. With one signal, no shared units and the direct output it is the paper's rule.
+    """A coordinate-wise LSTM on the size and the sign of the gradient.
 
     Attributes:
         hidden: units of each layer.
         layers: number of layers.
-        p: each signal g is read as (log|g| / p, sign g), and as (-1, e^p g) where |g| < e^-p.
-        signals: what is read of each coordinate.
-        shared: so many units of each layer are read by the others as their mean over all coordinates as well (the
-            "global averaging cells" of the paper's appendix).
-        output: "direct", the step is `scale` times an output; "relative", it is heavy-ball momentum, of which the LSTM
-            gives the rate, `RATE` e^o, and the decay, a sigmoid that starts at `DECAY`, for each coordinate and step.
+        p: a gradient g is read as (log|g| / p, sign g), and as (-1, e^p g) where |g| < e^-p.
+        output: "direct", the step is `scale` times an output, as in the paper; "relative", it is that of heavy-ball
+            momentum, of which the LSTM gives the rate, `RATE` e^o, and the decay, a sigmoid that starts at `DECAY`, for
+            each coordinate and step. It shrinks with the gradient, so that small losses can be reached.
         scale: of the direct output.
+        limit: a relative step s becomes limit * tanh(s / limit), so that nothing grows without bounds.
 
     Raises:
         ValueError: a number is out of its range, or a word is not known.
@@ -47,21 +43,15 @@ class LearnedRule:
     hidden: int = 20
     layers: int = 2
     p: float = 10.0
-    signals: tuple[Signal, ...] = ("gradient",)
-    shared: int = 0
     output: Output = "direct"
     scale: float = 0.1
+    limit: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers) < 1:
             raise ValueError(f"there are {self.layers} layers of {self.hidden} units; give 1 or more of each")
-        if not (self.p > 0 and self.scale > 0):
-            raise ValueError(f"p is {self.p} and scale is {self.scale}; give numbers above 0")
-        if not 0 <= self.shared <= self.hidden:
-            raise ValueError(f"shared is {self.shared}; give 0 to {self.hidden}, the number of units")
-        known = get_args(Signal)
-        if not self.signals or not set(self.signals) <= set(known):
-            raise ValueError(f"signals are {self.signals}; give some of {', '.join(known)}")
+        if not min(self.p, self.scale, self.limit) > 0:
+            raise ValueError(f"p, scale and limit are {self.p}, {self.scale}, {self.limit}; give numbers above 0")
         if self.output not in get_args(Output):
             raise ValueError(f"output is {self.output!r}; give one of {', '.join(get_args(Output))}")
 
@@ -69,7 +59,7 @@ class LearnedRule:
         """`lstm.<layer>.weight` [input, gate] and `.bias` [gate], `output.weight` [unit, output] and `.bias` [output].
 
         Weights are uniform in +-1/sqrt(hidden), those of the relative output a tenth of that; biases are 0. Inputs are
-        the layer's own, its units, and the shared means; gates are input, forget, output and candidate.
+        the layer's own and its units; gates are input, forget, output and candidate.
         """
         bound = 1 / math.sqrt(self.hidden)
 
@@ -78,8 +68,8 @@ class LearnedRule:
 
         weights = {}
         for layer in range(self.layers):
-            inputs = self.hidden if layer else 2 * len(self.signals)
-            weights[f"lstm.{layer}.weight"] = uniform(inputs + self.hidden + self.shared, 4 * self.hidden, bound)
+            inputs = self.hidden if layer else 2
+            weights[f"lstm.{layer}.weight"] = uniform(inputs + self.hidden, 4 * self.hidden, bound)
             weights[f"lstm.{layer}.bias"] = torch.zeros(4 * self.hidden)
         outputs = 2 if self.output == "relative" else 1
         weights["output.weight"] = uniform(self.hidden, outputs, bound / 10 if outputs == 2 else bound)
@@ -90,48 +80,41 @@ class LearnedRule:
         """The state before the first step on `like` [..., coordinate]: zeros."""
         unit = like.new_zeros((*like.shape, self.hidden))
         cells = {f"{kind}.{layer}": unit for layer in range(self.layers) for kind in ("hidden", "cell")}
-        zeros = torch.zeros_like(like)
-        return {**cells, "gradient": zeros, "move": zeros}
+        return {**cells, "move": torch.zeros_like(like)}
 
     def step(self, weights: Params, gradient: Tensor, state: Params) -> tuple[Tensor, Params]:
         """What is to be added to the coordinates [..., coordinate], and the state after it.
 
         Args:
             weights: as from `init`.
-            gradient: [..., coordinate]; coordinates of one function lie on the last axis.
+            gradient: [..., coordinate].
             state: as from `start` or the last step.
         """
-        signals = {"gradient": gradient, "change": gradient - state["gradient"], "move": state["move"]}
-        read = [part for name in self.signals for part in preprocessed(signals[name], self.p)]
-        inputs, after = torch.stack(read, -1), {}
+        inputs, after = torch.stack(preprocessed(gradient, self.p), -1), {}
         for layer in range(self.layers):
-            before = state[f"hidden.{layer}"]
-            parts = [inputs, before]
-            if self.shared:
-                mean = before[..., : self.shared].mean(-2, keepdim=True)
-                parts.append(mean.expand((*before.shape[:-1], self.shared)))
-            gates = torch.cat(parts, -1) @ weights[f"lstm.{layer}.weight"] + weights[f"lstm.{layer}.bias"]
+            seen = torch.cat([inputs, state[f"hidden.{layer}"]], -1)
+            gates = seen @ weights[f"lstm.{layer}.weight"] + weights[f"lstm.{layer}.bias"]
             inputs, after[f"cell.{layer}"] = lstm_cell(gates, state[f"cell.{layer}"])
             after[f"hidden.{layer}"] = inputs
         outputs = inputs @ weights["output.weight"] + weights["output.bias"]
         move = self._move(outputs, gradient, state["move"])
-        return move, {**after, "gradient": gradient, "move": move}
+        return move, {**after, "move": move}
 
     def _move(self, outputs: Tensor, gradient: Tensor, last: Tensor) -> Tensor:
         if self.output == "direct":
             return self.scale * outputs[..., 0]
         rate = RATE * torch.exp(outputs[..., 0].clamp(-LARGEST_LOG, LARGEST_LOG))
         decay = torch.sigmoid(outputs[..., 1] + math.log(DECAY / (1 - DECAY)))
-        return decay * last - rate * gradient
+        return self.limit * torch.tanh((decay * last - rate * gradient) / self.limit)
 
 
-def preprocessed(signal: Tensor, p: float) -> tuple[Tensor, Tensor]:
+def preprocessed(gradient: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """(log|g| / p, sign g), and (-1, e^p g) where |g| < e^-p: size and direction, both of the order of 1."""
     smallest = math.exp(-p)
-    size = signal.abs()
+    size = gradient.abs()
     large = size >= smallest
     logarithm = torch.where(large, torch.where(large, size, 1.0).log() / p, -1.0)
-    return logarithm, torch.where(large, signal.sign(), signal / smallest)
+    return logarithm, torch.where(large, gradient.sign(), gradient / smallest)
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,11 +82,9 @@ class LearnedOptimiser(torch.optim.Optimizer):
         if not state:
             state.update(self.rule.start(flat))
         weights = {name: tensor.to(param.device) for name, tensor in self.weights.items()}
-        # Shared units are means over the whole tensor, which is not cut then.
-        most = max(len(flat), 1) if self.rule.shared else AT_ONCE
         moves, after = [], []
-        for first in range(0, max(len(flat), 1), most):
-            where = slice(first, first + most)
+        for first in range(0, max(len(flat), 1), AT_ONCE):
+            where = slice(first, first + AT_ONCE)
             before = {name: tensor[where].float() for name, tensor in state.items()}
             move, part = self.rule.step(weights, flat[where], before)
             moves.append(move)

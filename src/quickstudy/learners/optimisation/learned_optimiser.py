@@ -1,8 +1,8 @@
 """The learned optimiser, L2O. Andrychowicz et al., 2016, arXiv 1606.04474.
 
 On the loss L of a task, from a start p_0: p_t+1 = p_t + step_t, (step_t, h_t+1) = LSTM(grad L(p_t), h_t), coordinate by
-coordinate. Meta-training lowers sum_t w_t L(p_t) by the LSTM's weights, through unrolls cut into pieces, with the
-gradients grad L(p_t) held still.
+coordinate. Meta-training lowers the mean of the L(p_t), or of their logarithms, by the LSTM's weights, through unrolls
+cut into pieces, with the gradients grad L(p_t) held still or not.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class L2O(Learner):
         rule: the LSTM.
         steps: number of steps, in meta-training and in `adapt`.
         truncate: the unroll is cut after so many steps: no derivative goes through a cut.
-        weighting: "sum" lowers the sum of the losses along the unroll, as in the paper; "late" gives the loss after
-            step t the weight t; "log" lowers the sum of the logarithms, so that small losses count as much.
+        weighting: "sum" lowers the mean of the losses along the unroll, as in the paper; "log" that of log L + L / L_0
+            with the loss L_0 of the start: small losses count as much, and a few large ones are still seen.
         order: "first" holds the task's gradients still, "second" differentiates through them.
 
     Raises:
@@ -50,14 +50,14 @@ class L2O(Learner):
     rule: LearnedRule = field(default_factory=LearnedRule)
     steps: int = 100
     truncate: int = 20
-    weighting: Literal["sum", "late", "log"] = "sum"
+    weighting: Literal["sum", "log"] = "sum"
     order: Literal["first", "second"] = "first"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.truncate) < 1:
             raise ValueError(f"steps is {self.steps} and truncate is {self.truncate}; give 1 or more")
-        if self.weighting not in {"sum", "late", "log"}:
-            raise ValueError(f'weighting is {self.weighting!r}; give "sum", "late" or "log"')
+        if self.weighting not in {"sum", "log"}:
+            raise ValueError(f'weighting is {self.weighting!r}; give "sum" or "log"')
         if self.order not in {"first", "second"}:
             raise ValueError(f'order is {self.order!r}; give "first" or "second"')
 
@@ -74,7 +74,8 @@ class L2O(Learner):
         """The weighted mean of the losses on the support along the unroll; the query is not looked at."""
         task = optimisee(self.network, episode.support, self._like)
         entries = task.start()
-        state, gradient = self.rule.start(entries), task.value_and_gradient(entries, self.order)[1]
+        first, gradient = (each.detach() for each in task.value_and_gradient(entries))
+        state = self.rule.start(entries)
         total = entries.new_zeros(())
         for step in range(self.steps):
             if step % self.truncate == 0:
@@ -82,7 +83,7 @@ class L2O(Learner):
             move, state = self.rule.step(params, gradient, state)
             entries = entries + move
             value, gradient = task.value_and_gradient(entries, self.order)
-            total = total + self._weighted(value, step)
+            total = total + (torch.log(value + TINY) + value / first if self.weighting == "log" else value)
         return total / self.steps
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
@@ -100,8 +101,3 @@ class L2O(Learner):
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:  # noqa: ARG002 - contract
         """The outputs of the network with the adapter's tensors; the rule has no part in it."""
         return Prediction(task_outputs(self.network, dict(adapter.tensors), data(inputs), adapter.facts["ways"]))
-
-    def _weighted(self, value: Tensor, step: int) -> Tensor:
-        if self.weighting == "log":
-            return torch.log(value + TINY)
-        return value * (2 * (step + 1) / (self.steps + 1)) if self.weighting == "late" else value

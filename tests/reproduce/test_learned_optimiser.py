@@ -1,0 +1,33 @@
+"""The small version: the learned optimiser beats hand-written ones at their best rates, and does not blow up."""
+
+import pytest
+
+from quickstudy.reproduce.base import Work
+from quickstudy.reproduce.learned_optimiser import LEARNED_OPTIMISER
+from quickstudy.reproduce.walks import HAND_WRITTEN
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learned_optimiser")
+    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
+    found = LEARNED_OPTIMISER.run(work)
+    assert (folder / "picture-quadratics.png").stat().st_size > 0
+    return {row.name.removeprefix("quadratics: "): row for row in found}
+
+
+def test_it_is_below_every_hand_written_optimiser(rows):
+    learned = rows["learned optimiser, 20 steps"]
+    for name in HAND_WRITTEN:
+        control = rows[f"control: {name} at its own best rate, 20 steps"]
+        assert learned.mean < control.mean - 0.1
+
+
+def test_training_makes_it_so(rows):
+    assert rows["learned optimiser, 20 steps"].mean < rows["control: untrained LSTM, 20 steps"].mean - 0.3
+
+
+def test_it_does_not_blow_up_far_beyond_its_training(rows):
+    far = rows["learned optimiser, 200 steps"]
+    assert far.mean < rows["learned optimiser, 20 steps"].mean - 1
+    assert far.facts["percent_above_the_horizon"] < 5

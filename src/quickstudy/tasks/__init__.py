@@ -18,6 +18,8 @@ from quickstudy.tasks.intents import INTENTS as INTENTS
 from quickstudy.tasks.intents import read_intents as read_intents
 from quickstudy.tasks.omniglot import Omniglot as Omniglot
 from quickstudy.tasks.omniglot import lake_runs as lake_runs
+from quickstudy.tasks.optimisees import Quadratics as Quadratics
+from quickstudy.tasks.optimisees import StartedTasks as StartedTasks
 from quickstudy.tasks.reading import read_table as read_table
 from quickstudy.tasks.reading import read_texts as read_texts
 from quickstudy.tasks.reviews import ReviewTasks as ReviewTasks

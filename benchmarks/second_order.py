@@ -38,7 +38,7 @@ from stopwatch import medians
 Result = tuple[Tensor, Params]
 """Losses [task] and the gradient of their mean."""
 
-MODES = ("vmap", "chunks", "loop")
+MODES = ("vmap", "chunks", "loop", "threads")
 PEERS = ("higher", "torchopt")
 
 

@@ -1,6 +1,7 @@
-"""Three ways to run many tasks: they agree, the fastest is remembered, padding does not count."""
+"""Four ways to run many tasks: they agree, the fastest is remembered, padding does not count."""
 
 import gc
+import threading
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from quickstudy.core.attention_mask import additive_mask
 from quickstudy.core.errors import NotAvailable
+from quickstudy.core.functional import Functional
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.optimisers import SGD
 from quickstudy.core.types import Batch, Episode
@@ -160,6 +162,61 @@ def test_dropout_draws_differently_for_each_task(mode):
     stack = stack_episodes([episode(0)] * 4)
     drop = over_tasks(lambda p, e: functional.dropout(torch.ones(64), 0.5), mode, chunk=2)({}, stack)
     assert len({tuple(row.tolist()) for row in drop}) == 4
+
+
+@pytest.fixture
+def two_threads():
+    """So that "threads" shares the tasks out, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_threads_give_what_the_loop_gives(threads):
+    """Each thread has a skeleton of its own."""
+    before = torch.get_num_threads()
+    network = Functional(lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Tanh(), torch.nn.Flatten()))
+    params = {"0.weight": torch.randn(3, 1, 3, 3, generator=generator(0)), "0.bias": torch.zeros(3)}
+    loss = meta_loss(network, InnerLoop(2, SGD(0.3)))
+    stack = stack_episodes([episode(seed, shape=(1, 3, 3)) for seed in range(5)])
+    weights = torch.tensor([1.0, 0.0, 2.0, 3.0, 1.0])
+    torch.set_num_threads(threads)
+    try:
+        found = mean_loss_and_gradients(loss, params, stack, "threads", weights=weights)
+        scores = over_tasks(loss, "threads")(params, stack)
+    finally:
+        torch.set_num_threads(before)
+    expected = mean_loss_and_gradients(loss, params, stack, "loop", weights=weights)
+    close(found, expected)
+    close(scores, expected[0])
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_work_side_by_side_each_with_one_thread_of_torch():
+    seen, together = [], threading.Barrier(2, timeout=10)
+
+    def function(params, task):
+        seen.append((threading.get_ident(), torch.get_num_threads(), torch.is_grad_enabled()))
+        together.wait()
+        return task.query.inputs.sum()
+
+    stack = stack_episodes(mlp()[2])
+    with torch.no_grad():
+        over_tasks(function, "threads")({}, stack)
+    assert len({thread for thread, _, _ in seen} - {threading.get_ident()}) == 2
+    assert {(count, grad) for _, count, grad in seen} == {(1, False)}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_error_in_a_thread_is_raised():
+    def function(params, task):
+        raise ZeroDivisionError("in a thread")
+
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
+        over_tasks(function, "threads")({}, stack_episodes(mlp()[2]))
 
 
 def test_auto_measures_once_for_each_shape_and_remembers():

@@ -22,7 +22,7 @@ from quickstudy.tasks.sinusoids import Sinusoids
 
 BLOBS = GaussianBlobs(ways=3, shots=(1, 4), queries=(3, 6), width=4)
 PROTONET = ProtoNet(Network(MLP((4, 8)), Full()))
-MODES = ["auto", "vmap", "chunks", "loop"]
+MODES = ["auto", "vmap", "chunks", "loop", "threads"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import torch
@@ -20,8 +22,13 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from quickstudy.core.errors import NotAvailable
 from quickstudy.core.types import Batch, Episode, Info, Params
 
-Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop"]
-"""All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these."""
+Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop", "threads"]
+"""All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these ("auto").
+
+"threads" shares the tasks out to as many threads as torch computes with, one `vmap` and one thread of torch each. On a
+CPU that is fastest for convolutions. "auto" never takes it: the function must draw nothing at random and share no
+module between threads (a `Network` does not; see `core.functional`).
+"""
 
 _UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
 
@@ -107,6 +114,7 @@ class OverTasks:
             "vmap": lambda: _by_vmap(self._function, params, episodes, None),
             "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
             "loop": lambda: _by_loop(self._function, params, episodes),
+            "threads": lambda: _by_threads(self._function, params, episodes),
         }
         if self._mode != "auto":
             return routes[self._mode]()
@@ -156,6 +164,7 @@ def mean_loss_and_gradients(
         "vmap": lambda: _accumulate(loss, params, episodes, shares, tasks),
         "chunks": lambda: _accumulate(loss, params, episodes, shares, chunk),
         "loop": lambda: _accumulate(loss, params, episodes, shares, 0),
+        "threads": lambda: _accumulate_by_threads(loss, params, episodes, shares),
     }
     if mode != "auto":
         return routes[mode]()
@@ -249,6 +258,50 @@ def _by_vmap(function: Callable[[Params, Episode], Any], params: Params, episode
 def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
     results = [function(params, _part(episodes, number)) for number in range(count_tasks(episodes))]
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
+
+
+def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
+    parts = _over_threads(lambda where: _by_vmap(function, params, _part(episodes, where), None), count_tasks(episodes))
+    return tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+
+def _accumulate_by_threads(
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor
+) -> tuple[Tensor, Params]:
+    """As `mean_loss_and_gradients`."""
+
+    def run(where: slice) -> tuple[Tensor, Params]:
+        return _accumulate(loss, params, _part(episodes, where), shares[where], len(shares))
+
+    parts = _over_threads(run, len(shares))
+    total = {name: torch.stack([gradients[name] for _, gradients in parts]).sum(0) for name in parts[0][1]}
+    return torch.cat([losses for losses, _ in parts]), total
+
+
+def _over_threads(run: Callable[[slice], T], tasks: int) -> list[T]:
+    """`run` of as many equal parts of the tasks as torch has threads, each in a thread where torch has one."""
+    threads = max(1, min(torch.get_num_threads(), tasks))
+    parts = [slice(tasks * number // threads, tasks * (number + 1) // threads) for number in range(threads)]
+    if threads == 1:
+        return [run(parts[0])]
+    grad = torch.is_grad_enabled()
+
+    def alone(where: slice) -> T:
+        torch.set_num_threads(1)
+        with torch.set_grad_enabled(grad):
+            return run(where)
+
+    before = torch.get_num_threads()
+    try:
+        return list(_pool(threads).map(alone, parts))
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay, for each builds its own skeleton of a network once."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="tasks")
 
 
 def _accumulate(

@@ -53,6 +53,20 @@ def test_episodes_stay_within_groups_as_often_as_asked():
     assert shares[1.0] == 1
 
 
+def test_the_same_coordinates_are_dropped_in_all_rows_of_an_episode():
+    source = FeatureClasses(
+        torch.randn(55, 200, generator=torch.Generator().manual_seed(0)), COUNTS, 3, dropped=0.3, shots=1
+    )
+    silent = []
+    for episode in drawn(source, 10):
+        rows = torch.cat([episode.support.inputs, episode.query.inputs])
+        zero = (rows == 0).any(0)
+        assert not rows[:, zero].any()
+        silent.append(zero)
+    assert 0.25 < float(torch.stack(silent).float().mean()) < 0.35
+    assert not torch.equal(silent[0], silent[1])
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

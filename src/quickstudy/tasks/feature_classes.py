@@ -27,6 +27,8 @@ class FeatureClasses(TaskSource):
         groups: the group of each class, such as its domain; empty for none.
         within: share of the episodes whose classes are all of one group, of those that are large enough; each such
             group is as likely as another.
+        dropped: share of the coordinates, drawn anew for each episode, that are 0 in all of its rows. In training it
+            keeps a learner from knowing classes by heart.
     """
 
     features: Tensor
@@ -36,6 +38,7 @@ class FeatureClasses(TaskSource):
     queries: Size = 5
     groups: tuple[int, ...] = ()
     within: float = 0.0
+    dropped: float = 0.0
 
     def sample(self, generator: torch.Generator) -> Episode:
         """One episode: inputs [example, feature]; labels such as "class 12".
@@ -54,8 +57,11 @@ class FeatureClasses(TaskSource):
         draws[torch.arange(draws.shape[1]) >= counts[:, None]] = 2.0
         rows = begins[chosen][:, None] + draws.argsort(1)[:, : shots + queries]
         most = largest(self.ways)
+        kept = torch.rand(self.features.shape[1], generator=generator) >= self.dropped
         support, query = (
-            labelled_batch(self.features.__getitem__, list(part), Layout(most, most * largest(size)), generator)
+            labelled_batch(
+                lambda rows: self.features[rows] * kept, list(part), Layout(most, most * largest(size)), generator
+            )
             for part, size in ((rows[:, :shots], self.shots), (rows[:, shots:], self.queries))
         )
         return Episode(support, query, "classes of features", tuple(f"class {each}" for each in chosen.tolist()))

@@ -31,6 +31,7 @@ def real(batch):
         GraphRecall(),
         GraphRecall(nodes=5, relations=1, replaced=0, walks=1, hops=1),
         GraphRecall(nodes=3, relations=2, replaced=6, walks=2, hops=4),
+        GraphRecall(nodes=(2, 4), replaced=(0, 3)),
     ],
 )
 def test_the_source_conforms(source):
@@ -89,7 +90,7 @@ def test_walks_follow_the_latest_edges(replaced):
     tasks = GraphRecall(nodes=3, relations=2, replaced=replaced, walks=4, hops=3, bits=5)
     for episode in drawn(tasks):
         table, changed = {}, 0
-        for row, target in zip(episode.support.inputs, episode.support.targets, strict=True):
+        for row, target in zip(*real(episode.support), strict=True):
             edge = tuple(row[:-1].tolist())
             changed += edge in table and not torch.equal(table[edge], target)
             table[edge] = target

@@ -15,7 +15,7 @@ from torch import Tensor
 from quickstudy.core.errors import TaskError
 from quickstudy.core.types import Batch, Episode
 from quickstudy.tasks.base import TaskSource
-from quickstudy.tasks.draws import Size, check_size, draw_size, largest
+from quickstudy.tasks.draws import Size, check_size, draw_size, largest, smallest
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class GraphRecall(TaskSource):
     where one is asked for.
 
     Attributes:
-        nodes: how many.
+        nodes: how many; a range is drawn anew for each episode and padded with weight 0, here as below.
         relations: how many.
         replaced: edges that are written first with another end.
         walks: paths that are asked for.
@@ -72,9 +72,9 @@ class GraphRecall(TaskSource):
         bits: width of a node's code; no code is all 0.
     """
 
-    nodes: int = 4
+    nodes: Size = 4
     relations: int = 2
-    replaced: int = 2
+    replaced: Size = 2
     walks: int = 3
     hops: int = 3
     bits: int = 6
@@ -86,28 +86,22 @@ class GraphRecall(TaskSource):
             TaskError: a size without meaning, more edges replaced than there are, or more nodes than codes.
         """
         self._check()
-        names = codes(self.nodes, self.bits, generator)
-        edges = self.nodes * self.relations
-        ends = torch.randint(self.nodes, (edges,), generator=generator)
-        old = torch.randperm(edges, generator=generator)[: self.replaced]
-        other = torch.randint(1, self.nodes, (self.replaced,), generator=generator)
-        written = torch.cat([old, torch.arange(edges)])
-        leads = torch.cat([(ends[old] + other) % self.nodes, ends])
-        order = self._order(old, generator)
-        written, leads = written[order], leads[order]
+        nodes, replaced = draw_size(self.nodes, generator), draw_size(self.replaced, generator)
+        names = codes(nodes, self.bits, generator)
+        edges = nodes * self.relations
+        ends = torch.randint(nodes, (edges,), generator=generator)
+        old = torch.randperm(edges, generator=generator)[:replaced]
+        other = torch.randint(1, nodes, (replaced,), generator=generator)
+        order = _in_time(old, edges, generator)
+        written = torch.cat([old, torch.arange(edges)])[order]
+        leads = torch.cat([(ends[old] + other) % nodes, ends])[order]
         support = self._rows(names[written // self.relations], written % self.relations, names[leads], 0.0)
-        return Episode(support, self._asked(names, ends, generator), f"graph of {edges} edges")
-
-    def _order(self, old: Tensor, generator: torch.Generator) -> Tensor:
-        """A random order of the rows in which each replaced edge comes before the one that replaces it."""
-        places = torch.randperm(len(old) + self.nodes * self.relations, generator=generator)
-        first = torch.arange(len(old))
-        pair = torch.stack([places[first], places[len(old) + old]]).sort(0).values
-        places[first], places[len(old) + old] = pair[0], pair[1]
-        return places.argsort()
+        most = largest(self.nodes) * self.relations + largest(self.replaced)
+        query = self._asked(names, ends, generator)
+        return Episode(_padded(support, most), query, f"graph of {edges} edges")
 
     def _asked(self, names: Tensor, ends: Tensor, generator: torch.Generator) -> Batch:
-        node = torch.randint(self.nodes, (self.walks,), generator=generator)
+        node = torch.randint(len(names), (self.walks,), generator=generator)
         relation = torch.randint(self.relations, (self.walks, self.hops), generator=generator)
         found = []
         begin = names[node]
@@ -127,8 +121,9 @@ class GraphRecall(TaskSource):
         check_size("replaced", self.replaced, 0)
         for name in ("relations", "walks", "hops", "bits"):
             check_size(name, getattr(self, name))
-        if self.replaced > self.nodes * self.relations:
-            raise TaskError(f"replaced is {self.replaced} of {self.nodes * self.relations} edges; give at most as many")
+        fewest = smallest(self.nodes) * self.relations
+        if largest(self.replaced) > fewest:
+            raise TaskError(f"replaced is {self.replaced} of {fewest} edges; give at most as many")
 
 
 def codes(count: int, bits: int, generator: torch.Generator) -> Tensor:
@@ -145,3 +140,21 @@ def codes(count: int, bits: int, generator: torch.Generator) -> Tensor:
 
 def _flagged(rows: Tensor, flag: float) -> Tensor:
     return torch.cat([rows, rows.new_full((len(rows), 1), flag)], 1)
+
+
+def _in_time(old: Tensor, edges: int, generator: torch.Generator) -> Tensor:
+    """A random order of the rows, first those of the edges `old`, then those of all, in which an edge of `old` comes
+    before the one that replaces it."""
+    places = torch.randperm(len(old) + edges, generator=generator)
+    first, second = torch.arange(len(old)), len(old) + old
+    pair = torch.stack([places[first], places[second]]).sort(0).values
+    places[first], places[second] = pair[0], pair[1]
+    return places.argsort()
+
+
+def _padded(batch: Batch, rows: int) -> Batch:
+    """`batch` of one tensor with rows of weight 0 at its end, `rows` in all."""
+    more = (0, 0, 0, rows - len(batch.weights))
+    assert isinstance(batch.inputs, Tensor)
+    inputs, targets = (torch.nn.functional.pad(part, more) for part in (batch.inputs, batch.targets))
+    return Batch(inputs, targets, torch.nn.functional.pad(batch.weights, more[2:]))

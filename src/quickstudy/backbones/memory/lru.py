@@ -41,6 +41,7 @@ class LRUCell(Cell):
         hidden: units of the controller.
         heads: number of heads; each reads and writes.
         fade: share of a row's usage that is left after a step.
+        strength: where the strengths start; the larger, the sharper a head looks.
         delayed: whether the key of the step before is written, not that of this step.
         controller: "lstm" or "feedforward".
 
@@ -55,6 +56,7 @@ class LRUCell(Cell):
     hidden: int = 200
     heads: int = 4
     fade: float = 0.95
+    strength: float = 20.0
     delayed: bool = True
     controller: Kind = "lstm"
 
@@ -78,6 +80,7 @@ class LRUCell(Cell):
         width = self.heads * self.columns
         params["head_weight"] = linear_start(sum(self._sizes), self.hidden, generator)
         params["head_bias"] = torch.zeros(sum(self._sizes))
+        params["head_bias"][-self.heads :] = self.strength
         params["output_weight"] = linear_start(self.outputs, self.hidden + width, generator)
         params["output_bias"] = torch.zeros(self.outputs)
         return params

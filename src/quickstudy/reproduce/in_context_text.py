@@ -51,7 +51,7 @@ LEFT_OUT = ("finance", "oos")
 REGULARISATIONS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Among which logistic regression takes its own best one."""
 
-TRAINING = {"ways": (3, 10), "shots": (1, 6), "queries": 2, "within": 1.0}
+TRAINING = {"ways": (3, 10), "shots": (1, 6), "queries": 2, "within": 1.0, "dropped": 0.8}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Data:
 
 def learner(width: int, quick: bool, device: str) -> TextTransformer:
     """The in-context classifier on features of that width."""
-    size = Transformer(32, 2, 4, 64) if quick else Transformer(128, 3, 4, 256)
+    size = Transformer(32, 2, 4, 64) if quick else Transformer(64, 2, 4, 128)
     return TextTransformer(on_features(width, device), size)
 
 
@@ -79,8 +79,8 @@ def options(quick: bool) -> FitOptions:
     """Of its training; the meta-parameters with the lowest validation loss are tested."""
     if quick:
         return FitOptions(300, 16, lr=3e-3, schedule="cosine", warmup=20, clip=1.0, mode="vmap", validation_episodes=32)
-    long = FitOptions(3000, 32, lr=5e-4, schedule="cosine", warmup=100, clip=1.0, mode="vmap", weight_decay=0.1)
-    return replace(long, validate_every=250, validation_episodes=400, checkpoint_every=250)
+    long = FitOptions(1500, 32, lr=1e-3, schedule="cosine", warmup=100, clip=1.0, mode="vmap", weight_decay=0.1)
+    return replace(long, validate_every=150, validation_episodes=200, checkpoint_every=150)
 
 
 def on_features(width: int, device: str) -> Network:

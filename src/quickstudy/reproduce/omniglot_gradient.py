@@ -19,6 +19,7 @@ from quickstudy.backbones.conv4 import Conv4
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD, Adam
 from quickstudy.core.types import Params
+from quickstudy.core.vectorise import Mode
 from quickstudy.deltas.full import Full
 from quickstudy.evaluation.protocol import evaluate
 from quickstudy.learners.base import Learner
@@ -79,7 +80,8 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
     five, twenty = (network(ways, quick, device) for ways in (5, 20))
 
     def options(steps: int, tasks: int, lr: float = 2e-3) -> FitOptions:
-        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, checkpoint_every=100)
+        mode: Mode = "threads" if device == "cpu" else "vmap"
+        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, mode=mode, checkpoint_every=100)
 
     def plus(net: Network, updates: int) -> MAMLPlusPlus:
         inner = InnerLoop(2, SGD(0.3)) if quick else InnerLoop(5, SGD(0.1))
@@ -87,7 +89,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
 
     one, several = InnerLoop(1, SGD(0.4)), InnerLoop(5, SGD(0.1))
     if quick:
-        small = replace(options(60, 8, 1e-2), checkpoint_every=1000, mode="vmap")
+        small = replace(options(60, 8, 1e-2), checkpoint_every=1000)
         return [
             Case("maml-5", "MAML", MAML(five, one), 5, 3, small, 98.7, FINN),
             Case("anil-5", "ANIL", ANIL(five, InnerLoop(5, SGD(0.5))), 5, 3, small),

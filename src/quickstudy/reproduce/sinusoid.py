@@ -80,33 +80,33 @@ def maml(steps: int, rate: float) -> MAML:
 def cases(quick: bool) -> list[Case]:
     """The learners that are meta-trained; the first is the one that the controls go with."""
 
-    def options(steps: int, lr: float = 1e-3, tasks: int = 25) -> FitOptions:
+    def options(steps: int, lr: float = 2e-3, tasks: int = 25) -> FitOptions:
         if quick:
             steps, lr, tasks = 200, 5e-3, 16
-        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, mode="vmap", checkpoint_every=2000)
+        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, mode="vmap", checkpoint_every=500)
 
     context = CAVIA(network(inputs=6), InnerLoop(1, SGD(1.0)), context=5)
     implicit = IMAML(network(), InnerLoop(8, SGD(0.02)), strength=0.5, solver_steps=3)
-    plus = MAMLPlusPlus(network(), InnerLoop(5, SGD(RATE)), multi_step_for=100 if quick else 5000)
+    plus = MAMLPlusPlus(network(), InnerLoop(5, SGD(RATE)), multi_step_for=100 if quick else 2000)
     ridge = Ridge(network(activation="tanh", outputs=0), regularisation=0.1)
     found = [
-        Case("maml-1-step", "MAML, 1 step", maml(1, RATE), options(30_000), published=0.6702, source=REPOSITORY),
+        Case("maml-1-step", "MAML, 1 step", maml(1, RATE), options(20_000), published=0.6702, source=REPOSITORY),
         Case(
             "meta-sgd-1-step",
             "Meta-SGD, 1 step",
             MetaSGD(network(), InnerLoop(1, SGD(RATE))),
-            options(30_000),
+            options(20_000),
             published=0.3145,
             source=REPOSITORY,
         ),
-        Case("cavia-1-step", "CAVIA, 1 step", context, options(30_000), published=0.21, source=CAVIA_SOURCE),
-        Case("imaml", "iMAML, 8 steps", implicit, options(10_000)),
-        Case("maml-plus-plus-5-steps", "MAML++, 5 steps", plus, options(10_000)),
-        Case("ridge", "ridge head on meta-trained features", ridge, options(20_000)),
+        Case("cavia-1-step", "CAVIA, 1 step", context, options(15_000), published=0.21, source=CAVIA_SOURCE),
+        Case("imaml", "iMAML, 8 steps", implicit, options(6_000)),
+        Case("maml-plus-plus-5-steps", "MAML++, 5 steps", plus, options(6_000)),
+        Case("ridge", "ridge head on meta-trained features", ridge, options(6_000)),
     ]
     for shots in () if quick else (5, 10, 20):
         label, name = f"maml-10-steps-{shots}-shot", "MAML, 10 steps"
-        found.append(Case(label, name, maml(10, RATE), options(10_000), shots))
+        found.append(Case(label, name, maml(10, RATE), options(6_000), shots))
     return found
 
 

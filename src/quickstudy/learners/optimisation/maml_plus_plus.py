@@ -3,8 +3,9 @@
 MAML with p_(i+1) = p_i - a_i * grad L_S(p_i), where each tensor has a learned rate a_i for each step i, and
     multi-step loss         sum_i w_i L_Q(p_i) over all steps; the weights w start equal and end on the last step alone
     derivative order        first at the beginning of meta-training, second afterwards
-    per-step normalisation  scale, shift and statistics of the normalisation layers, one set for each step
-The paper's outer schedule is `FitOptions(schedule="cosine")`.
+    per-step normalisation  scale and shift of the normalisation layers, one set for each step
+The paper's outer schedule is `FitOptions(schedule="cosine")`. Statistics of batch normalisation are those of the images
+at hand, hence of each step; the authors' code uses these too, and keeps running ones for each step beside them.
 """
 
 from __future__ import annotations

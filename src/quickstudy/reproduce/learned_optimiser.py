@@ -126,7 +126,7 @@ def papers(quick: bool) -> Family:
 
 def networks() -> Family:
     """One hidden layer of 20 sigmoid units on clouds of points that overlap."""
-    clouds = GaussianBlobs(ways=5, shots=20, queries=20, width=10, spread=0.7)
+    clouds = GaussianBlobs(ways=5, shots=30, queries=10, width=10, spread=0.4)
     return Family(
         "small networks",
         "networks",

@@ -28,7 +28,8 @@ class IMAML(Learner):
 
     Attributes:
         network: backbone, delta and head; the head has as many outputs as the largest task has classes.
-        inner: how the inner problem is solved; its order does not matter. Frozen parameters are still meta-trained.
+        inner: how the inner problem is solved; its order does not matter. Gradient descent diverges at rates above
+            2 / (largest curvature of L_S + strength). Frozen parameters are still meta-trained.
         strength: of the pull towards the meta-parameters, lambda in the paper. Above the largest negative curvature of
             L_S, else the inner problem has no single solution.
         solver_steps: of the conjugate gradient.

@@ -31,7 +31,7 @@ def real(batch):
         GraphRecall(),
         GraphRecall(nodes=5, relations=1, replaced=0, walks=1, hops=1),
         GraphRecall(nodes=3, relations=2, replaced=6, walks=2, hops=4),
-        GraphRecall(nodes=(2, 4), replaced=(0, 3)),
+        GraphRecall(nodes=(2, 4), replaced=(0, 3), hops=(1, 3)),
     ],
 )
 def test_the_source_conforms(source):

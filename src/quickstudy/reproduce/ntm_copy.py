@@ -109,7 +109,7 @@ def _picture_copy(work: Work, learner: NTM, params: Params, length: int) -> None
     def draw(figure: Any) -> None:
         upper, lower = figure.subplots(2, sharex=True)
         for axes, rows, title in ((upper, episode.query.targets, "written"), (lower, answers, "answered")):
-            axes.imshow(rows.T, aspect="auto", vmin=0, vmax=1, cmap="Greys", interpolation="nearest")
+            axes.imshow(rows.T.tolist(), aspect="auto", vmin=0, vmax=1, cmap="Greys", interpolation="nearest")
             axes.set(title=title, ylabel="bit")
         lower.set(xlabel="row")
 

@@ -76,7 +76,7 @@ class GraphRecall(TaskSource):
     relations: int = 2
     replaced: Size = 2
     walks: int = 3
-    hops: int = 3
+    hops: Size = 3
     bits: int = 6
 
     def sample(self, generator: torch.Generator) -> Episode:
@@ -97,18 +97,19 @@ class GraphRecall(TaskSource):
         leads = torch.cat([(ends[old] + other) % nodes, ends])[order]
         support = self._rows(names[written // self.relations], written % self.relations, names[leads], 0.0)
         most = largest(self.nodes) * self.relations + largest(self.replaced)
-        query = self._asked(names, ends, generator)
+        query = _padded(self._asked(names, ends, generator), self.walks * largest(self.hops))
         return Episode(_padded(support, most), query, f"graph of {edges} edges")
 
     def _asked(self, names: Tensor, ends: Tensor, generator: torch.Generator) -> Batch:
         node = torch.randint(len(names), (self.walks,), generator=generator)
-        relation = torch.randint(self.relations, (self.walks, self.hops), generator=generator)
+        hops = draw_size(self.hops, generator)
+        relation = torch.randint(self.relations, (self.walks, hops), generator=generator)
         found = []
         begin = names[node]
-        for hop in range(self.hops):
+        for hop in range(hops):
             node = ends[node * self.relations + relation[:, hop]]
             found.append(node)
-        named = torch.zeros(self.walks, self.hops, self.bits)
+        named = torch.zeros(self.walks, hops, self.bits)
         named[:, 0] = begin
         return self._rows(named.flatten(0, 1), relation.flatten(), names[torch.stack(found, 1).flatten()], 1.0)
 

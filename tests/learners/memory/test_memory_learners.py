@@ -145,5 +145,5 @@ def test_learns_blobs(name):
         "dnc": DNCCell(2 + 2 + 1, 2, rows=8, columns=8, hidden=32, reads=1),
         "mann": LRUCell(2 + 2, 2, rows=8, columns=8, hidden=32, heads=1),
     }
-    options = FitOptions(steps=120, tasks_per_step=32, lr=1e-2, clip=1.0, mode="vmap", progress=False)
+    options = FitOptions(steps=80, tasks_per_step=32, lr=1e-2, clip=1.0, mode="vmap", progress=False)
     checks.check_learns(learner_class(name)(cells[name]), tasks, options)

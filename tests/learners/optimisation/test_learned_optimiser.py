@@ -146,6 +146,17 @@ def test_the_walk_starts_where_the_support_says():
     assert torch.equal(adapter.tensors["body.1.weight"], episode.support.inputs["start"][:1])
 
 
+def test_a_start_of_a_network_lands_in_its_layers():
+    """Weights uniform in +-1/sqrt(inputs), biases 0, by the names of the network."""
+    learner = L2O(SMALL, RULE, steps=1)
+    params = {name: torch.zeros_like(tensor) for name, tensor in learner.init(seeded()).items()}
+    tensors = learner.adapt(params, STARTED.sample(seeded(2)).support).tensors
+    assert not tensors["body.layers.0.bias"].any()
+    assert not tensors["head.bias"].any()
+    assert 0.4 < tensors["body.layers.0.weight"].abs().max() <= 1 / 4**0.5
+    assert 0.25 < tensors["head.weight"].abs().max() <= 1 / 8**0.5
+
+
 def test_meta_training_makes_it_fast_and_an_untrained_one_is_not():
     learner = L2O(LINE, LearnedRule(hidden=10, layers=1), steps=15, truncate=8)
     options = FitOptions(steps=80, tasks_per_step=16, lr=2e-2, mode="vmap", clip=1.0, progress=False)

@@ -97,7 +97,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
         Case("CNP", cnp, options(80_000, 1e-3), published(0.26, 0.04, -1.40)),
         Case("NP", latent, options(60_000, 1e-3), published(0.27, 0.07, -1.15)),
         Case("ANP", attentive, options(40_000, 1e-3), published(0.81, 0.63, -5.02)),
-        Case("TNP-D", transformer, options(40_000, 2e-3), published(1.39, 0.95, -3.53)),
+        Case("TNP-D", transformer, options(60_000, 1e-3), published(1.39, 0.95, -3.53)),
     ]
 
 

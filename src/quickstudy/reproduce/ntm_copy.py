@@ -117,5 +117,5 @@ def _picture_copy(work: Work, learner: NTM, params: Params, length: int) -> None
 
 
 NTM_COPY = Reproduction(
-    "ntm_copy", "copying by a neural Turing machine, trained on 1 to 20 rows; an LSTM beside it", run, hours=0.9
+    "ntm_copy", "copying by a neural Turing machine, trained on 1 to 20 rows; an LSTM beside it", run, hours=0.2
 )

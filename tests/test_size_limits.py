@@ -24,6 +24,7 @@ EXCEPTIONS = {
     "arguments cli/evaluate.py::evaluate": OPTIONS,
     "arguments cli/predict.py::predict": OPTIONS,
     "arguments cli/train.py::train": OPTIONS,
+    "arguments cli/reproduce.py::reproduce": OPTIONS,
 }
 """`limit path` or `limit path::function` -> why it may be broken there. A row that nothing needs fails a test."""
 

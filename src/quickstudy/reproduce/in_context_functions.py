@@ -93,7 +93,7 @@ def cases(quick: bool) -> list[Case]:
             Case("linear", source, small, (Phase(1, 4, 100), Phase(2, 4, 400, 4e-3)), {"least squares": least_squares})
         ]
     large, medium = Transformer(64, 8, 4, 128), Transformer(64, 5, 4, 128)
-    linear = (Phase(4, 8, 300), Phase(8, 16, 3000, 3e-3, 128), Phase(8, 16, 4000, 1e-3, 256))
+    linear = (Phase(4, 8, 300), Phase(8, 16, 3000, 3e-3, 128), Phase(8, 16, 1500, 1e-3, 256))
     sparse = FunctionClass("sparse_linear", dimension=6, nonzero=2, shots=12)
     tree = FunctionClass("decision_tree", dimension=4, depth=2, shots=32)
     network = FunctionClass("two_layer", dimension=4, hidden=16, shots=32)

@@ -76,7 +76,7 @@ def plan(quick: bool) -> Plan:
     network = Network(Conv4(widths=(32, 32, 32, 32), shrink="stride", norm="group"), Full())
     width = network.backbone.width
     cell = LRUCell(width + 5, 5, rows=60, columns=80, hidden=128, heads=1, controller="feedforward")
-    options = FitOptions(10_000, 16, lr=2e-3, schedule="cosine", clip=1.0, mode="vmap")
+    options = FitOptions(6000, 16, lr=2e-3, schedule="cosine", clip=1.0, mode="vmap")
     return Plan(5, 10, network, cell, options, 1000)
 
 
@@ -182,5 +182,5 @@ MANN_OMNIGLOT = Reproduction(
     "Omniglot classes told one drawing late, by a memory with least recently used access; an LSTM beside it",
     run,
     needs="QUICKSTUDY_DATA",
-    hours=1.5,
+    hours=0.8,
 )

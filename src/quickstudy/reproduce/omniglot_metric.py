@@ -110,14 +110,14 @@ def cases(quick: bool, device: str = "cpu") -> tuple[Case, ...]:
     plan = partial(_options, quick)
     wide, narrow = (10, 10) if quick else (60, 20)
     proto = ProtoNet(body, scale=0.1)
-    matching = Matching(body, scale=10.0)
+    matching = Matching(body, scale=20.0)
     relation = Relation(maps, objective="cross_entropy")
-    siamese = Siamese(body, equal_share=1 / wide)
+    siamese = Siamese(body, equal_share=1 / narrow)
     found = [
         Case("protonet", "ProtoNet", proto, wide, plan(2000, 4e-3), {5: 98.8, 20: 96.0}, SNELL),
         Case("matching", "Matching", matching, wide, plan(2000, 4e-3), {5: 98.1, 20: 93.8}, VINYALS),
         Case("relation", "Relation", relation, narrow, plan(3000, 4e-3), {5: 99.6, 20: 97.6}, SUNG),
-        Case("siamese", "Siamese", siamese, wide, plan(2000, 4e-3), {5: 96.7, 20: 88.0}, KOCH),
+        Case("siamese", "Siamese", siamese, narrow, plan(5000, 4e-3), {5: 96.7, 20: 88.0}, KOCH),
     ]
     if not quick:
         found += [Case("protonet-lake", "ProtoNet", proto, wide, plan(2000, 4e-3), {}, HUMAN, "background")]

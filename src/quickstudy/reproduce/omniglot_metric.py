@@ -30,9 +30,9 @@ from quickstudy.learners.metric.relation import Relation
 from quickstudy.learners.metric.siamese import Siamese
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.omniglot import Omniglot, Split, lake_runs
-from quickstudy.training.loop import Fitted
 from quickstudy.training.metrics import Row as Step
 from quickstudy.training.options import FitOptions
 
@@ -160,19 +160,14 @@ def run(work: Work) -> list[Row]:
 
 def _trained(work: Work, case: Case) -> Trained:
     tasks = Omniglot(case.split, case.ways, 1, case.queries)
-    fits, found, seconds = {}, {}, 0.0
-    for seed in range(work.seeds):
-        label = f"{case.label}-{seed}"
-        fits[seed] = work.trained(label, case.learner, tasks, replace(case.options, seed=seed))
-        seconds += work.once(f"seconds-{label}", settings(case), partial(_seconds, case, fits[seed]))
+    labels = [f"{case.label}-{seed}" for seed in range(work.seeds)]
+    fits, found = {}, {}
+    for seed, label in enumerate(labels):
+        with timed(work, label):
+            fits[seed] = work.trained(label, case.learner, tasks, replace(case.options, seed=seed))
         found[seed] = frozen(case.learner, fits[seed].params, tasks)
     params = {seed: params for seed, (_, params) in found.items()}
-    return Trained(case, found[0][0], params, fits[0].history, seconds)
-
-
-def _seconds(case: Case, fitted: Fitted) -> float:
-    """Of all steps, at the pace of this call, which may have made the last ones only."""
-    return case.options.steps * case.options.tasks_per_step / fitted.info.values["tasks_per_second"]
+    return Trained(case, found[0][0], params, fits[0].history, spent(work, labels).wall)
 
 
 def frozen(learner: Learner, params: Params, tasks: TaskSource) -> tuple[Learner, Params]:
@@ -376,5 +371,5 @@ OMNIGLOT_METRIC = Reproduction(
     about="Omniglot: prototypical, matching, relation and siamese networks, and Lake's one-shot runs",
     run=run,
     needs="QUICKSTUDY_DATA",
-    hours=1.5,
+    hours=1.0,
 )

@@ -45,9 +45,9 @@ def recipe(support: int = 10, seed: int = 0) -> tuple[Reptile, BinaryTasks, FitO
         seed: of the training run.
     """
     tasks = BinaryTasks(support=support, query=50 - support, noise=(0.0, 0.0))
-    network = Network(MLP((2, 64, 64), "tanh"), Full(), outputs=2)
+    network = Network(MLP((2, 64, 64, 64, 64), "tanh"), Full(), outputs=2)
     learner = Reptile(network, InnerLoop(steps=10, optimiser=SGD(0.3)))
-    return learner, tasks, FitOptions(steps=3000, tasks_per_step=8, lr=5e-3, schedule="linear", mode="vmap", seed=seed)
+    return learner, tasks, FitOptions(steps=6000, tasks_per_step=8, lr=5e-3, schedule="linear", mode="vmap", seed=seed)
 
 
 def chosen(learner: Reptile, params: Params, tasks: TaskSource, episodes: int = 200) -> Reptile:

@@ -200,13 +200,11 @@ def run(work: Work) -> list[Row]:
     main = _trained(work, quadratics(work.quick))
     rows = [*_learned_rows(main, ""), *_control_rows(main)]
     _draw(main)
-    rows += _learned_rows(_trained(work, papers(work.quick)), ", the paper's rule and loss")
     if not work.quick:
         small = _trained(work, networks())
-        rows += [*_learned_rows(small, ""), *_control_rows(small)]
-        rows += _transferred_rows(small)
+        rows += [*_learned_rows(small, ""), *_control_rows(small), *_transferred_rows(small)]
         _draw(small)
-    return rows
+    return rows + _learned_rows(_trained(work, papers(work.quick)), ", the paper's rule and loss")
 
 
 def _trained(work: Work, family: Family) -> Bench:

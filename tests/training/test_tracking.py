@@ -55,8 +55,9 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 
 @pytest.mark.skipif(not installed("mlflow"), reason="mlflow is not installed")
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_reads_what_was_logged(tmp_path):
-    uri = f"sqlite:///{tmp_path / 'runs.db'}"
+def test_mlflow_reads_what_was_logged(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "runs").as_uri()
     track(Mlflow("experiment", uri))
     client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("experiment").experiment_id

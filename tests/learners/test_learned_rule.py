@@ -105,6 +105,20 @@ def test_steps_are_bounded():
     assert walked(LearnedRule(output="relative", limit=0.5), gradients).abs().max() <= 0.5
 
 
+def test_a_rule_that_holds_still_what_it_reads_moves_the_same_and_has_the_slope_of_momentum():
+    gradient, weights = torch.randn(4, generator=seeded(7)), LearnedRule(output="relative").init(seeded())
+    slopes = {}
+    for hold in (False, True):
+        rule = LearnedRule(output="relative", limit=1e6, hold=hold)
+        move, slope = torch.func.vjp(lambda g, rule=rule: rule.step(weights, g, rule.start(g))[0], gradient)
+        slopes[hold] = slope(torch.ones(4))[0]
+        torch.testing.assert_close(move, walked(rule, gradient[None], weights)[0])
+        if hold:
+            # The first move is -rate * gradient.
+            torch.testing.assert_close(slopes[hold], move / gradient)
+    assert not torch.allclose(slopes[False], slopes[True])
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

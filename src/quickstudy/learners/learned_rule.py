@@ -35,6 +35,8 @@ class LearnedRule:
             each coordinate and step. It shrinks with the gradient, so that small losses can be reached.
         scale: of the direct output.
         limit: a relative step s becomes limit * tanh(s / limit), so that nothing grows without bounds.
+        hold: hold still what the LSTM reads, whatever is done with the rest: the logarithm of a small gradient has a
+            large derivative, which makes meta-training of networks fail.
 
     Raises:
         ValueError: a number is out of its range, or a word is not known.
@@ -46,6 +48,7 @@ class LearnedRule:
     output: Output = "direct"
     scale: float = 0.1
     limit: float = 1.0
+    hold: bool = False
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.layers) < 1:
@@ -90,7 +93,8 @@ class LearnedRule:
             gradient: [..., coordinate].
             state: as from `start` or the last step.
         """
-        inputs, after = torch.stack(preprocessed(gradient, self.p), -1), {}
+        read = gradient.detach() if self.hold else gradient
+        inputs, after = torch.stack(preprocessed(read, self.p), -1), {}
         for layer in range(self.layers):
             seen = torch.cat([inputs, state[f"hidden.{layer}"]], -1)
             gates = seen @ weights[f"lstm.{layer}.weight"] + weights[f"lstm.{layer}.bias"]

@@ -132,9 +132,10 @@ def networks() -> Family:
         "networks",
         small_network("sigmoid"),
         StartedTasks(clouds, (10, 20, 5)),
-        (Stage(50, 100, 1.5e-2, 4), Stage(100, 250, 1e-2, 4), Stage(200, 50, 2e-3, 4)),
+        (Stage(50, 120, 5e-3, 4), Stage(100, 60, 1e-3, 4)),
+        replace(RULE, limit=0.1, hold=True),
         tests=600,
-        validations=60,
+        validations=30,
     )
 
 
@@ -164,9 +165,9 @@ class Bench:
         """The horizon of the figures; ten times that is where nothing may have blown up."""
         return 20 if self.work.quick else 100
 
-    def walks(self, walker: Walker, steps: int, network: Network | None = None) -> Tensor:
-        """[step, task]: scores along the walks on the test functions."""
-        episodes = drawn(self.family.tasks, self.family.tests, SEED_OF_TEST_TASKS)
+    def walks(self, walker: Walker, steps: int, network: Network | None = None, tests: int | None = None) -> Tensor:
+        """[step, task]: scores along the walks on the first `tests` test functions, or all of them."""
+        episodes = drawn(self.family.tasks, tests or self.family.tests, SEED_OF_TEST_TASKS)
         return self.family.score(losses(network or self.family.network, episodes, walker, steps))
 
     def learned(self, seed: int = 0) -> Walker:
@@ -175,11 +176,17 @@ class Bench:
 
     def by_hand(self, name: str, network: Network | None = None) -> ByHand:
         """A hand-written optimiser at the rate that is best by the mean score after `steps` on validation functions."""
-        family = self.family
-        episodes = drawn(family.tasks, family.validations, SEED_OF_VALIDATION_TASKS)
-        rates = RATES[2::2] if self.work.quick else RATES
-        optimiser = HAND_WRITTEN[name]
-        rate = best_rate(network or family.network, episodes, optimiser, family.score, self.steps, rates)
+        family, optimiser = self.family, HAND_WRITTEN[name]
+        label = f"rate-{family.label}-{name}" + ("" if network is None else "-transferred")
+        network = network or family.network
+        rates = RATES[4::4] if self.work.quick else RATES
+
+        def best() -> float:
+            episodes = drawn(family.tasks, family.validations, SEED_OF_VALIDATION_TASKS)
+            return best_rate(network, episodes, optimiser, family.score, self.steps, rates)
+
+        settings = [repr(family), repr(network), name, self.steps, list(rates)]
+        rate = self.work.once(label, settings, best)
         return ByHand(replace(optimiser, rate=rate))  # type: ignore[type-var] # each optimiser is a dataclass
 
     def row(self, label: str, name: str, make: Callable[[], tuple[dict[int, Tensor], dict[str, Any]]]) -> Row:
@@ -306,7 +313,8 @@ def _draw(bench: Bench) -> None:
         by_hand = bench.by_hand(name)
         walkers[f"{name}, rate {by_hand.optimiser.rate:.3g}"] = by_hand
     walkers["untrained LSTM"] = Learned(rule, rule.init(torch.Generator().manual_seed(0)))
-    curves = {name: bench.walks(walker, steps).median(1).values for name, walker in walkers.items()}
+    tests = min(bench.family.tests, 100)
+    curves = {name: bench.walks(walker, steps, tests=tests).median(1).values for name, walker in walkers.items()}
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()

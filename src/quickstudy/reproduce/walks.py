@@ -46,7 +46,7 @@ HAND_WRITTEN: dict[str, Optimiser] = {
     "RMSprop": RMSprop(),
     "Adam": Adam(),
 }
-RATES = tuple(2.0**power for power in range(-10, 5))
+RATES = tuple(2.0 ** (half / 2) for half in range(-20, 9))
 """The rates among which each hand-written optimiser takes its own best one, on functions of their own."""
 
 

@@ -108,7 +108,7 @@ def cases(quick: bool) -> list[Case]:
     for shots in () if quick else (5, 10, 20):
         label, name = f"maml-10-steps-{shots}-shot", "MAML, 10 steps"
         found.append(Case(label, name, maml(10, RATE), options(6_000, 1e-3), shots))
-    found.append(Case("imaml", "iMAML, 8 steps", implicit, options(6_000, 1e-3)))
+    found.append(Case("imaml", "iMAML, 8 steps", implicit, options(1_500, 1e-3)))
     return found
 
 

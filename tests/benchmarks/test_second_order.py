@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+import torch
 
 pytest.importorskip("higher")
 pytest.importorskip("torchopt")
@@ -12,9 +13,9 @@ pytest.importorskip("torchopt")
 def test_losses_and_gradients_agree_and_a_difference_is_refused(number):
     second_order = importlib.import_module("second_order")
     case = second_order.cases(quick=True)[number]
-    expected = second_order.route(case, "loop")()
+    expected = second_order.route(case, "loop", torch.float64)()
     for side in (*second_order.MODES, *second_order.PEERS):
-        assert second_order.disagreement(expected, second_order.route(case, side)()) < 1e-4
+        assert second_order.disagreement(expected, second_order.route(case, side, torch.float64)()) < 1e-9
     doubled = expected[0], {name: 2 * gradient for name, gradient in expected[1].items()}
     with pytest.raises(RuntimeError, match="do not compute the same"):
         second_order.disagreement(expected, doubled)

@@ -94,9 +94,11 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been_stopped(tmp_p
     with pytest.raises(Interrupted):
         work.trained("seed0", Line(), tasks, plan)
     assert not Line.left
+    stopped = work.spent(["seed0"])
     ended = work.trained("seed0", Line(), tasks, plan)
     assert torch.equal(whole.params["number"], ended.params["number"])
     assert len(ended.history) == 4
+    assert 0 < stopped.wall < work.spent(["seed0"]).wall
 
 
 def test_the_table_has_the_built_in_ones_and_refuses_others(monkeypatch):

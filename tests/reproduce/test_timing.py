@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.timing import Spent, spent, timed
 
 
@@ -14,25 +13,25 @@ def busy(seconds):
         pass
 
 
-def stopped(work):
-    with timed(work, "one"):
+def stopped(folder):
+    with timed(folder, "one"):
         busy(0.05)
         raise KeyboardInterrupt
 
 
 def test_pieces_add_up_and_labels_stay_apart(tmp_path):
-    work = Work(tmp_path / "runs", tmp_path / "picture")
-    assert spent(work, ["one"]) == Spent()
-    with timed(work, "one"):
+    folder = tmp_path / "runs"
+    assert spent(folder, ["one"]) == Spent()
+    with timed(folder, "one"):
         busy(0.05)
-    first = spent(work, ["one"])
+    first = spent(folder, ["one"])
     assert first.wall >= 0.05
     assert 0 < first.processor <= first.wall + 0.02
     with pytest.raises(KeyboardInterrupt):
-        stopped(work)
-    with timed(work, "other"):
+        stopped(folder)
+    with timed(folder, "other"):
         pass
-    assert spent(work, ["one"]).wall >= first.wall + 0.05
-    assert spent(work, ["other"]).wall < 0.05
-    both = spent(work, ["one", "other", "never"])
-    assert both.wall == pytest.approx(spent(work, ["one"]).wall + spent(work, ["other"]).wall)
+    assert spent(folder, ["one"]).wall >= first.wall + 0.05
+    assert spent(folder, ["other"]).wall < 0.05
+    both = spent(folder, ["one", "other", "never"])
+    assert both.wall == pytest.approx(spent(folder, ["one"]).wall + spent(folder, ["other"]).wall)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from quickstudy.core.errors import FileRefused, NotAvailable
 from quickstudy.core.files import read_json, write_json
 from quickstudy.core.types import Json, Params
 from quickstudy.evaluation.intervals import interval
+from quickstudy.reproduce.timing import Spent, spent, timed
 from quickstudy.training.checkpoint import LAST
 from quickstudy.training.episodes import Source
 from quickstudy.training.loop import Fitted, Trainable, fit
@@ -117,7 +118,12 @@ class Work:
         self.tell(f"training {label}")
         folder = self.folder / label
         options = replace(options, folder=folder, progress=self.progress)
-        return fit(learner, tasks, options, validation, start, resume=(folder / LAST).exists())
+        with timed(self.folder, label):
+            return fit(learner, tasks, options, validation, start, resume=(folder / LAST).exists())
+
+    def spent(self, labels: Iterable[str]) -> Spent:
+        """What `trained` took for these labels together, all pieces of stopped runs included."""
+        return spent(self.folder, labels)
 
     def once(self, label: str, settings: Json, make: Callable[[], Json]) -> Json:
         """What `make()` returned, now or, where a stopped run had finished it with the same `settings`, then."""

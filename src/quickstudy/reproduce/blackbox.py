@@ -26,7 +26,6 @@ from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.blobs import GaussianBlobs
 from quickstudy.tasks.sinusoids import Sinusoids
@@ -93,9 +92,8 @@ def run(work: Work) -> list[Row]:
         runs: dict[int, Fitted] = {}
         for seed in range(work.seeds):
             label, options = f"{case.label}-{seed}", replace(case.options, seed=seed)
-            with timed(work, label):
-                runs[seed] = work.trained(label, case.learner, case.tasks, options)
-        seconds = spent(work, [f"{case.label}-{seed}" for seed in runs]).wall
+            runs[seed] = work.trained(label, case.learner, case.tasks, options)
+        seconds = work.spent(f"{case.label}-{seed}" for seed in runs).wall
         curves[case.name] = [row["loss"] for row in runs[0].history]
         rows += _rows(work, case, {seed: found.params for seed, found in runs.items()}, seconds)
     rows.append(_prototypes(work))

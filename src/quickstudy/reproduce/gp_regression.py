@@ -123,9 +123,8 @@ def run(work: Work) -> list[Row]:
     rows = [row for kernel in oracles for row in _oracle_rows(work, kernel, oracles[kernel])]
     fitted: dict[str, dict[int, Fitted]] = {}
     for case in cases(work.quick, work.device):
-        began = time.perf_counter()
         fitted[case.name] = train(work, case)
-        seconds = time.perf_counter() - began
+        seconds = work.spent(f"{case.label}-{seed}" for seed in fitted[case.name]).wall
         rows += _case_rows(work, case, fitted[case.name], oracles, seconds)
     _draw_bands(work, fitted)
     _draw_learning(work, fitted)

@@ -19,7 +19,7 @@ from quickstudy.evaluation.intervals import interval
 from quickstudy.learners.in_context.function_transformer import FunctionTransformer
 from quickstudy.learners.transformer import Transformer
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.timing import Spent, spent, timed
+from quickstudy.reproduce.timing import Spent
 from quickstudy.tasks.function_classes import FunctionClass, lasso, least_squares, nearest_neighbours, ridge
 from quickstudy.training.options import FitOptions
 
@@ -115,7 +115,7 @@ def run(work: Work) -> list[Row]:
     curves: dict[str, dict[str, Tensor]] = {}
     for number, case in enumerate(cases(work.quick)):
         params = {seed: trained(work, case, seed) for seed in range(work.seeds)}
-        took = spent(work, [f"{case.label}-{seed}" for seed in params])
+        took = work.spent(f"{case.label}-{seed}-{phase}" for seed in params for phase in range(len(case.phases)))
         tests = draw_tests(case.source, 256 if work.quick else 2000)
         errors = {seed: errors_along(case.learner(work.device), each, tests) for seed, each in params.items()}
         if number == 0:
@@ -138,8 +138,7 @@ def trained(work: Work, case: Case, seed: int) -> Params:
             options = replace(options, schedule="cosine")
         source = replace(case.source, active=phase.active, shots=phase.shots)
         label = f"{case.label}-{seed}-{number}"
-        with timed(work, f"{case.label}-{seed}"):
-            params = work.trained(label, case.learner(work.device), source, options, start=params).params
+        params = work.trained(label, case.learner(work.device), source, options, start=params).params
     assert params is not None
     return params
 

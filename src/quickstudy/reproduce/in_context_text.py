@@ -30,7 +30,6 @@ from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.learners.transformer import Transformer
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.intents import read_intents
@@ -95,9 +94,8 @@ def run(work: Work) -> list[Row]:
     fits: dict[int, Fitted] = {}
     for seed in range(work.seeds):
         chosen = replace(options(work.quick), seed=seed)
-        with timed(work, f"transformer-{seed}"):
-            fits[seed] = work.trained(f"transformer-{seed}", tested, data.train, chosen, data.validation)
-    seconds = spent(work, [f"transformer-{seed}" for seed in fits]).wall
+        fits[seed] = work.trained(f"transformer-{seed}", tested, data.train, chosen, data.validation)
+    seconds = work.spent(f"transformer-{seed}" for seed in fits).wall
     params = {seed: found.best_params for seed, found in fits.items()}
     logistic = best_logistic(work, data.validation, tested.network)
     rows: list[Row] = []

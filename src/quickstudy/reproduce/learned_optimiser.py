@@ -215,8 +215,7 @@ def run(work: Work) -> list[Row]:
 
 
 def _trained(work: Work, family: Family) -> Bench:
-    began = time.perf_counter()
-    weights = {}
+    weights, labels = {}, []
     for seed in range(work.seeds):
         start: Params | None = None
         for number, stage in enumerate(family.stages):
@@ -230,10 +229,11 @@ def _trained(work: Work, family: Family) -> Bench:
                 mode="vmap",
                 seed=1000 * number + seed,
             )
-            start = work.trained(f"{family.label}-{seed}-{number}", learner, family.tasks, options, start=start).params
+            labels.append(f"{family.label}-{seed}-{number}")
+            start = work.trained(labels[-1], learner, family.tasks, options, start=start).params
         assert start is not None, "a family has at least one stage"
         weights[seed] = start
-    return Bench(work, family, weights, time.perf_counter() - began)
+    return Bench(work, family, weights, work.spent(labels).wall)
 
 
 def _learned_rows(bench: Bench, ending: str) -> list[Row]:

@@ -84,7 +84,6 @@ def run(work: Work) -> list[Row]:
     """Rows of both settings with their controls; draws their figures against the number of updates."""
     rows: list[Row] = []
     for setting in settings(work.quick):
-        began = time.perf_counter()
         label = setting.name.split(",")[0].replace(" ", "-")
         params = {
             seed: work.trained(
@@ -92,7 +91,7 @@ def run(work: Work) -> list[Row]:
             ).params
             for seed in range(work.seeds)
         }
-        rows += _rows(work, setting, label, params, time.perf_counter() - began)
+        rows += _rows(work, setting, label, params, work.spent(f"{label}-{seed}" for seed in params).wall)
         _draw(work, setting, label, params[0])
     return rows
 

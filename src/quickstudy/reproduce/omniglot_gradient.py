@@ -127,7 +127,6 @@ def run(work: Work) -> list[Row]:
 
 def _measured(work: Work, case: Case) -> tuple[Row, dict[int, Params], list[float]]:
     """The row, seed -> meta-parameters, and the training losses of the first seed."""
-    began = time.perf_counter()
     tasks = Omniglot("train+validation", case.ways, 1, case.queries)
     runs = {
         seed: work.trained(f"{case.label}-{seed}", case.learner, tasks, replace(case.options, seed=seed))
@@ -136,6 +135,7 @@ def _measured(work: Work, case: Case) -> tuple[Row, dict[int, Params], list[floa
     trained = {seed: fitted.params for seed, fitted in runs.items()}
 
     def make() -> Row:
+        began = time.perf_counter()
         facts = {
             "updates": case.options.steps,
             "tasks_per_update": case.options.tasks_per_step,
@@ -143,7 +143,7 @@ def _measured(work: Work, case: Case) -> tuple[Row, dict[int, Params], list[floa
             "tasks_per_second_in_training": runs[0].info.values["tasks_per_second"],
         }
         values = {seed: _accuracies(work, case.learner, params, _tests(case)) for seed, params in trained.items()}
-        seconds = time.perf_counter() - began
+        seconds = work.spent(f"{case.label}-{seed}" for seed in runs).wall + time.perf_counter() - began
         more: dict[str, Any] = {"published": case.published, "published_source": case.source, "facts": facts}
         return measured(f"{case.name}, {case.ways}-way 1-shot", METRIC, values, seconds, **more)
 

@@ -30,7 +30,6 @@ from quickstudy.learners.metric.relation import Relation
 from quickstudy.learners.metric.siamese import Siamese
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.omniglot import Omniglot, Split, lake_runs
 from quickstudy.training.metrics import Row as Step
@@ -163,11 +162,10 @@ def _trained(work: Work, case: Case) -> Trained:
     labels = [f"{case.label}-{seed}" for seed in range(work.seeds)]
     fits, found = {}, {}
     for seed, label in enumerate(labels):
-        with timed(work, label):
-            fits[seed] = work.trained(label, case.learner, tasks, replace(case.options, seed=seed))
+        fits[seed] = work.trained(label, case.learner, tasks, replace(case.options, seed=seed))
         found[seed] = frozen(case.learner, fits[seed].params, tasks)
     params = {seed: params for seed, (_, params) in found.items()}
-    return Trained(case, found[0][0], params, fits[0].history, spent(work, labels).wall)
+    return Trained(case, found[0][0], params, fits[0].history, work.spent(labels).wall)
 
 
 def frozen(learner: Learner, params: Params, tasks: TaskSource) -> tuple[Learner, Params]:

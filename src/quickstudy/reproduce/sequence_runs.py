@@ -1,10 +1,8 @@
-"""What the reproductions with a memory share: runs whose seconds add up over pieces, bit errors, and pictures."""
+"""What the reproductions with a memory share: runs of several seeds, bit errors, and pictures."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +10,6 @@ import torch
 from torch import Tensor
 
 from quickstudy.backbones.memory import Cell, LSTMCell
-from quickstudy.core.errors import FileRefused
-from quickstudy.core.files import read_json, write_json
 from quickstudy.core.types import Episode, Params
 from quickstudy.core.vectorise import over_tasks, stack_episodes
 from quickstudy.learners.base import Learner
@@ -56,33 +52,11 @@ def train(work: Work, label: str, learner: Learner, tasks: TaskSource, options: 
     params: dict[int, Params] = {}
     losses: tuple[float, ...] = ()
     for seed in range(work.seeds):
-        with _timed(work, f"{label}-{seed}"):
-            fitted = work.trained(f"{label}-{seed}", learner, tasks, replace(options, seed=seed))
+        fitted = work.trained(f"{label}-{seed}", learner, tasks, replace(options, seed=seed))
         params[seed] = fitted.params
         losses = losses or tuple(row["loss"] for row in fitted.history)
-    clocks = [_clocks(work, f"{label}-{seed}") for seed in range(work.seeds)]
-    return Trained(params, losses, sum(each[0] for each in clocks), sum(each[1] for each in clocks))
-
-
-@contextmanager
-def _timed(work: Work, label: str) -> Iterator[None]:
-    """Adds what the inside takes to `label`-seconds.json, also where it is stopped."""
-    wall, processor = time.perf_counter(), time.process_time()
-    try:
-        yield
-    finally:
-        before = _clocks(work, label)
-        spent = [before[0] + time.perf_counter() - wall, before[1] + time.process_time() - processor]
-        work.folder.mkdir(parents=True, exist_ok=True)
-        write_json(work.folder / f"{label}-seconds.json", spent)
-
-
-def _clocks(work: Work, label: str) -> list[float]:
-    try:
-        found: list[float] = read_json(work.folder / f"{label}-seconds.json")
-    except (FileNotFoundError, FileRefused):
-        return [0.0, 0.0]
-    return found
+    took = work.spent(f"{label}-{seed}" for seed in params)
+    return Trained(params, losses, took.wall, took.processor)
 
 
 @dataclass(frozen=True)

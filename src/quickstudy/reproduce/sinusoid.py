@@ -117,9 +117,9 @@ def run(work: Work) -> list[Row]:
     rows: list[Row] = []
     trained: dict[str, dict[int, Params]] = {}
     for case in cases(work.quick):
-        began = time.perf_counter()
         trained[case.label] = _trained(work, case)
-        rows.append(_row(work, case, trained[case.label], time.perf_counter() - began))
+        seconds = work.spent(f"{case.label}-{seed}" for seed in trained[case.label]).wall
+        rows.append(_row(work, case, trained[case.label], seconds))
     case = cases(work.quick)[0]
     starts = {
         "random": {seed: _drawn(case.learner, seed) for seed in range(work.seeds)},

@@ -29,7 +29,6 @@ from quickstudy.learners.memory.snail import SNAIL
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.timing import spent, timed
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.image_classes import QUARTERS
@@ -95,9 +94,8 @@ def run(work: Work) -> list[Row]:
             tasks = replace(train, ways=case.ways, queries=case.queries)
             learner = case.learner(train.features.shape[1], work.device)
             label = f"snail-{case.ways}-{seed}"
-            with timed(work, label):
-                fits[seed] = work.trained(label, learner, tasks, replace(case.options, seed=seed))
-        seconds = spent(work, [f"{name}-{seed}" for seed in fits for name in ("protonet", f"snail-{case.ways}")]).wall
+            fits[seed] = work.trained(label, learner, tasks, replace(case.options, seed=seed))
+        seconds = work.spent(f"{name}-{seed}" for seed in fits for name in ("protonet", f"snail-{case.ways}")).wall
         tests = {seed: replace(test, ways=case.ways) for seed, (_, test) in data.items()}
         rows += _rows(work, case, {seed: found.params for seed, found in fits.items()}, tests, seconds)
         curves[f"{case.ways}-way"] = [row["loss"] for row in fits[0].history]
@@ -133,8 +131,7 @@ def embedding(work: Work, seed: int) -> tuple[Network, Params]:
     body = Conv4(widths=(16,) * 4) if work.quick else Conv4()
     tasks = Omniglot(SPLITS[0], 20 if work.quick else 60, 1, 5)
     learner = ProtoNet(Network(body, Full(), device=work.device), scale=0.1)
-    with timed(work, f"protonet-{seed}"):
-        trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
+    trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
     prefix, draws = "body.", torch.Generator().manual_seed(0)
     batches = (tasks.sample(draws).query.inputs for _ in range(STATISTICS))
     images = (inputs.to(work.device) for inputs in batches if isinstance(inputs, Tensor))

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.files import read_json, write_json
-from quickstudy.reproduce.base import Work
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Spent:
 
 
 @contextmanager
-def timed(work: Work, label: str) -> Iterator[None]:
-    """Adds what the inside takes to `spent-LABEL.json` in `work.folder`, also where it is stopped."""
+def timed(folder: Path, label: str) -> Iterator[None]:
+    """Adds what the inside takes to `spent-LABEL.json` in `folder`, also where it is stopped."""
     wall, processor = time.perf_counter(), time.process_time()
     try:
         yield
     finally:
-        before = spent(work, [label])
+        before = spent(folder, [label])
         now = [before.wall + time.perf_counter() - wall, before.processor + time.process_time() - processor]
-        work.folder.mkdir(parents=True, exist_ok=True)
-        write_json(work.folder / f"spent-{label}.json", now)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"spent-{label}.json", now)
 
 
-def spent(work: Work, labels: Iterable[str]) -> Spent:
+def spent(folder: Path, labels: Iterable[str]) -> Spent:
     """The sum over `labels`; what was never timed took nothing."""
     found = []
     for label in labels:
         try:
-            found.append(read_json(work.folder / f"spent-{label}.json"))
+            found.append(read_json(folder / f"spent-{label}.json"))
         except (FileNotFoundError, FileRefused):
             continue
     return Spent(sum(each[0] for each in found), sum(each[1] for each in found))

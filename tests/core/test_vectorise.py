@@ -203,7 +203,7 @@ def test_threads_work_side_by_side_each_with_one_thread_of_torch():
         together.wait()
         return task.query.inputs.sum()
 
-    stack = stack_episodes(mlp()[2])
+    stack = stack_episodes(2 * mlp()[2])  # as many for each thread
     with torch.no_grad():
         over_tasks(function, "threads")({}, stack)
     assert len({thread for thread, _, _ in seen} - {threading.get_ident()}) == 2

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quickstudy.backbones.double_backward import batch_normalise, convolve
 from quickstudy.backbones.packing import is_mapped
 from quickstudy.core.types import Params
 
@@ -39,7 +40,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, hidden: Tensor, real: Tensor | None = None) -> Tensor:
         """[example, output, height, width] for `hidden` [example, input, height, width]."""
-        return self.finish(self.conv(hidden), real)
+        return self.finish(convolve(hidden, self.conv.weight, self.conv.bias, self.conv.stride[0], 1), real)
 
     def finish(self, convolved: Tensor, real: Tensor | None = None) -> Tensor:
         """What follows the convolution.
@@ -67,7 +68,7 @@ class BatchNorm(nn.Module):
     def forward(self, hidden: Tensor, real: Tensor | None = None) -> Tensor:
         """`hidden` [example, channel, height, width], shifted and scaled for each channel."""
         if real is None:
-            return torch.batch_norm(hidden, self.weight, self.bias, None, None, True, 0.0, EPSILON, False)
+            return batch_normalise(hidden, self.weight, self.bias, EPSILON)
         scale, shift = affine(self.weight, self.bias, *moments(hidden, real))
         return torch.addcmul(shift[:, None, None], hidden, scale[:, None, None])
 

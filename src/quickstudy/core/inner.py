@@ -122,21 +122,30 @@ class _Step:
             merged = {**frozen, **current}
             return self.loss(merged, self.number) if self.takes_step else self.loss(merged)  # type: ignore[call-arg]
 
-        if not self.options.differentiates(self.number):
-            with torch.no_grad():
-                held: Params = torch.func.grad(value)(moving)
-            return held
-        if self.options.checkpoint and torch.is_grad_enabled():
-            return _plain_gradients(value, moving)
-        gradients: Params = torch.func.grad(value)(moving)
+        through = self.options.differentiates(self.number) and torch.is_grad_enabled()
+        # Where nothing moving leads back, torch.func.grad makes a graph only if `loss` reads something that does.
+        leads_back = not through or self.options.checkpoint or any(t.requires_grad for t in moving.values())
+        if leads_back and torch._C._functorch.peek_interpreter_stack() is None:
+            return _plain_gradients(value, moving, through)
+        with torch.set_grad_enabled(through):
+            gradients: Params = torch.func.grad(value)(moving)
         return gradients
 
 
-def _plain_gradients(value: Callable[[Params], Tensor], moving: Params) -> Params:
-    """What `torch.func.grad` returns, by `torch.autograd.grad`, which checkpointing needs."""
+def _plain_gradients(value: Callable[[Params], Tensor], moving: Params, through: bool) -> Params:
+    """What `torch.func.grad` returns, by `torch.autograd.grad`, which checkpointing needs, and functions of
+    our own with a backward of their own.
+
+    Args:
+        value: scalar loss of the moving parameters.
+        moving: those.
+        through: keep the graph that leads back to `moving`.
+    """
     # A new tensor each: `value` may also read the outer parameters, and that way does not count here.
-    fresh = {n: t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for n, t in moving.items()}
-    found = torch.autograd.grad(value(fresh), list(fresh.values()), create_graph=True, materialize_grads=True)
+    fresh = {n: t.view_as(t) if through and t.requires_grad else t.detach().requires_grad_() for n, t in moving.items()}
+    with torch.enable_grad():
+        loss = value(fresh)
+    found = torch.autograd.grad(loss, list(fresh.values()), create_graph=through, materialize_grads=True)
     return dict(zip(fresh, found, strict=True))
 
 

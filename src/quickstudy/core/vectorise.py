@@ -26,8 +26,8 @@ Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop", "threads"]
 """All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these ("auto").
 
 "threads" is for convolutions on a CPU: the tasks are shared out to as many threads as torch computes with, each running
-chunks with one thread of torch. "auto" never takes it: the function must draw nothing at random and share no module
-between threads (a `Network` does not; see `core.functional`).
+its own one after the other with one thread of torch. "auto" never takes it: the function must draw nothing at random
+and share no module between threads (a `Network` does not; see `core.functional`).
 """
 
 _UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
@@ -114,7 +114,7 @@ class OverTasks:
             "vmap": lambda: _by_vmap(self._function, params, episodes, None),
             "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
             "loop": lambda: _by_loop(self._function, params, episodes),
-            "threads": lambda: _by_threads(self._function, params, episodes, self._chunk),
+            "threads": lambda: _by_threads(self._function, params, episodes),
         }
         if self._mode != "auto":
             return routes[self._mode]()
@@ -164,7 +164,7 @@ def mean_loss_and_gradients(
         "vmap": lambda: _accumulate(loss, params, episodes, shares, tasks),
         "chunks": lambda: _accumulate(loss, params, episodes, shares, chunk),
         "loop": lambda: _accumulate(loss, params, episodes, shares, 0),
-        "threads": lambda: _accumulate_by_threads(loss, params, episodes, shares, chunk),
+        "threads": lambda: _accumulate_by_threads(loss, params, episodes, shares),
     }
     if mode != "auto":
         return routes[mode]()
@@ -260,20 +260,18 @@ def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episode
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
 
-def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int) -> Any:
-    parts = _over_threads(
-        lambda where: _by_vmap(function, params, _part(episodes, where), chunk), count_tasks(episodes)
-    )
+def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
+    parts = _over_threads(lambda where: _by_loop(function, params, _part(episodes, where)), count_tasks(episodes))
     return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
 
 def _accumulate_by_threads(
-    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor, chunk: int
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor
 ) -> tuple[Tensor, Params]:
     """As `mean_loss_and_gradients`."""
 
     def run(where: slice) -> tuple[Tensor, Params]:
-        return _accumulate(loss, params, _part(episodes, where), shares[where], chunk)
+        return _accumulate(loss, params, _part(episodes, where), shares[where], 0)
 
     parts = _over_threads(run, len(shares))
     total = {name: torch.stack([gradients[name] for _, gradients in parts]).sum(0) for name in parts[0][1]}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,40 @@ def cases(quick: bool) -> list[Case]:
     return [*waves, five, twenty]
 
 
+class Block(nn.Module):
+    """A convolution of stride 2, batch normalisation and ReLU, of torch's own modules."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, track_running_stats=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[example, output, height, width]"""
+        return torch.relu(self.norm(self.conv(hidden)))
+
+
+class Blocks(nn.Module):
+    """The four blocks, and the mean of each last map."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(widths)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[example, width]"""
+        found: Tensor = self.blocks(images).mean((2, 3))
+        return found
+
+
 class Plain(nn.Module):
-    """The network as a plain module, with our meta-parameters in it."""
+    """The network as users of the peers write it, with our meta-parameters in it."""
 
     def __init__(self, network: Network, params: Params) -> None:
         super().__init__()
-        self.body = network.backbone.module()
+        backbone = network.backbone
+        images = isinstance(backbone, Conv4)
+        self.body = Blocks((backbone.channels, *backbone.widths)) if images else backbone.module()
         self.head = nn.Linear(network.backbone.width, network.outputs)
         self.load_state_dict(params)
         self.requires_grad_(True)

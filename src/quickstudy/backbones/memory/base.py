@@ -18,8 +18,8 @@ State: TypeAlias = dict[str, Tensor]
 class Cell(ABC):
     """A frozen dataclass that describes one step of a recurrent network, as pure functions of its parameters.
 
-    What needs no loop stands outside of it: `prepare` reads the inputs of all steps at once and `answer` makes the
-    outputs of all steps at once.
+    What needs no loop stands outside of it: `prepare` reads the inputs of all steps at once, and the layer `output`
+    makes the outputs of all steps at once.
 
     Attributes:
         inputs: width of an input row.
@@ -31,7 +31,7 @@ class Cell(ABC):
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
-        """Starting values: name without dots -> tensor."""
+        """Starting values: name without dots -> tensor; also of the layer `output`, as `start_linear` names them."""
 
     @abstractmethod
     def ready(self, params: Params) -> Params:
@@ -48,10 +48,6 @@ class Cell(ABC):
     @abstractmethod
     def step(self, params: Params, prepared: Tensor, state: State) -> tuple[Tensor, State]:
         """`(features [batch, feature], state)` after one row of `prepare`; `params` are those of `ready`."""
-
-    @abstractmethod
-    def answer(self, params: Params, features: Tensor) -> Tensor:
-        """[..., output] of the features [..., feature] that `step` gives."""
 
 
 def unroll(
@@ -82,7 +78,7 @@ def unroll(
         found, later = cell.step(ready, row, state)
         state = later if mask is None else _chosen(mask, later, state)
         features.append(found)
-    return cell.answer(params, torch.stack(features, 1)), state
+    return linear(params, "output", torch.stack(features, 1)), state
 
 
 def _chosen(mask: Tensor, later: State, before: State) -> State:
@@ -113,7 +109,17 @@ class MemoryNetwork(nn.Module):
         return unroll(self.cell, dict(self.named_parameters()), inputs, state)
 
 
-def linear_start(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
+def start_linear(name: str, outputs: int, inputs: int, generator: torch.Generator) -> Params:
+    """`<name>_weight` [output, input] as `glorot` draws it, and `<name>_bias` [output], zeros."""
+    return {f"{name}_weight": glorot(outputs, inputs, generator), f"{name}_bias": torch.zeros(outputs)}
+
+
+def linear(params: Params, name: str, inputs: Tensor) -> Tensor:
+    """[..., output]: the layer `name` on `inputs` [..., input]."""
+    return nn.functional.linear(inputs, params[f"{name}_weight"], params[f"{name}_bias"])
+
+
+def glorot(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
     """[output, input]: uniform as Glorot and Bengio (2010) have it."""
     bound = math.sqrt(6 / (inputs + outputs))
     return (2 * torch.rand(outputs, inputs, generator=generator) - 1) * bound

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from quickstudy.backbones.memory.base import State, linear_start
+from quickstudy.backbones.memory.base import State, glorot
 from quickstudy.core.types import Params
 
 Kind: TypeAlias = Literal["feedforward", "lstm"]
@@ -44,9 +44,9 @@ class Controller:
         bias = torch.zeros(gates)
         if lstm:
             bias[self.hidden : 2 * self.hidden] = 1.0
-        both = linear_start(gates // 4 if lstm else gates, self.inputs + before, generator)
+        both = glorot(gates // 4 if lstm else gates, self.inputs + before, generator)
         if lstm:
-            more = [linear_start(self.hidden, self.inputs + before, generator) for _ in range(3)]
+            more = [glorot(self.hidden, self.inputs + before, generator) for _ in range(3)]
             both = torch.cat([both, *more])
         weight, state = both.split_with_sizes([self.inputs, before], 1)
         return {"controller_input": weight.clone(), "controller_state": state.clone(), "controller_bias": bias}

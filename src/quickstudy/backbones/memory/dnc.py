@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quickstudy.backbones.memory.base import Cell, State, cosine, linear_start
+from quickstudy.backbones.memory.base import Cell, State, cosine, linear, start_linear
 from quickstudy.backbones.memory.controller import Controller, Kind
 from quickstudy.core.types import Params
 
@@ -74,13 +74,11 @@ class DNCCell(Cell):
             raise ValueError(
                 f"rows, columns and reads are {self.rows}, {self.columns} and {self.reads}; give 1 or more of each"
             )
-        params = self._controller.init(generator)
-        width = self.reads * self.columns
-        params["head_weight"] = linear_start(sum(self._sizes), self.hidden, generator)
-        params["head_bias"] = torch.zeros(sum(self._sizes))
-        params["output_weight"] = linear_start(self.outputs, self.hidden + width, generator)
-        params["output_bias"] = torch.zeros(self.outputs)
-        return params
+        return (
+            self._controller.init(generator)
+            | start_linear("head", sum(self._sizes), self.hidden, generator)
+            | start_linear("output", self.outputs, self.hidden + self.reads * self.columns, generator)
+        )
 
     def ready(self, params: Params) -> Params:
         """`params`, `earlier` [row, row], 1 where the second row comes before the first, and `others`, 0 on the
@@ -109,7 +107,7 @@ class DNCCell(Cell):
     def step(self, params: Params, prepared: Tensor, state: State) -> tuple[Tensor, State]:
         """`(hidden and what was read [batch, feature], state)`."""
         hidden, carried = self._controller.step(params, prepared, state)
-        said = functional.linear(hidden, params["head_weight"], params["head_bias"]).split_with_sizes(self._sizes, 1)
+        said = linear(params, "head", hidden).split_with_sizes(self._sizes, 1)
         vectors = said[0].view(len(hidden), -1, self.columns)
         erasure, free, to_unused, write = said[1].sigmoid().split_with_sizes([self.columns, self.reads, 1, 1], 1)
         strengths = 1 + functional.softplus(said[2])[..., None]
@@ -125,10 +123,6 @@ class DNCCell(Cell):
         read = torch.bmm(looking, memory).flatten(1)
         kept = {"memory": memory, "usage": usage, "writing": writing, "looking": looking, "last": last, "link": link}
         return torch.cat([hidden, read], 1), kept | {"read": read} | carried
-
-    def answer(self, params: Params, features: Tensor) -> Tensor:
-        """[..., output]."""
-        return functional.linear(features, params["output_weight"], params["output_bias"])
 
     def _like(self, keys: Tensor, memory: Tensor, strengths: Tensor) -> Tensor:
         """[batch, key, row]: where rows are like the key."""

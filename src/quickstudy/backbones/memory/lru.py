@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quickstudy.backbones.memory.base import Cell, State, cosine, linear_start
+from quickstudy.backbones.memory.base import Cell, State, cosine, linear, start_linear
 from quickstudy.backbones.memory.controller import Controller, Kind
 from quickstudy.core.types import Params
 
@@ -76,13 +76,12 @@ class LRUCell(Cell):
                 f"rows, columns, heads and fade are {self.rows}, {self.columns}, {self.heads} and {self.fade}; "
                 "give columns and heads from 1, at least as many rows as heads, and a fade from 0 and below 1"
             )
-        params = self._controller.init(generator)
-        width = self.heads * self.columns
-        params["head_weight"] = linear_start(sum(self._sizes), self.hidden, generator)
-        params["head_bias"] = torch.zeros(sum(self._sizes))
+        params = (
+            self._controller.init(generator)
+            | start_linear("head", sum(self._sizes), self.hidden, generator)
+            | start_linear("output", self.outputs, self.hidden + self.heads * self.columns, generator)
+        )
         params["head_bias"][-self.heads :] = self.strength
-        params["output_weight"] = linear_start(self.outputs, self.hidden + width, generator)
-        params["output_bias"] = torch.zeros(self.outputs)
         return params
 
     def ready(self, params: Params) -> Params:
@@ -109,7 +108,7 @@ class LRUCell(Cell):
     def step(self, params: Params, prepared: Tensor, state: State) -> tuple[Tensor, State]:
         """`(hidden and what was read [batch, feature], state)`."""
         hidden, carried = self._controller.step(params, prepared, state)
-        said = functional.linear(hidden, params["head_weight"], params["head_bias"]).split_with_sizes(self._sizes, 1)
+        said = linear(params, "head", hidden).split_with_sizes(self._sizes, 1)
         keys, added = said[0].tanh().view(len(hidden), -1, self.columns).chunk(2, 1)
         vectors = added + (state["key"] if self.delayed else keys)
         strengths = 1 + functional.softplus(said[2])[..., None]
@@ -122,10 +121,6 @@ class LRUCell(Cell):
         read = torch.bmm(looking, memory).flatten(1)
         kept = {"memory": memory, "usage": usage, "looking": looking, "key": keys, "read": read}
         return torch.cat([hidden, read], 1), kept | carried
-
-    def answer(self, params: Params, features: Tensor) -> Tensor:
-        """[..., output]."""
-        return functional.linear(features, params["output_weight"], params["output_bias"])
 
 
 def least_used(usage: Tensor, heads: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quickstudy.backbones.memory.base import Cell, State, linear_start
+from quickstudy.backbones.memory.base import Cell, State, start_linear
 from quickstudy.backbones.memory.controller import Controller
 from quickstudy.core.types import Params
 
@@ -32,9 +32,7 @@ class LSTMCell(Cell):
 
     def init(self, generator: torch.Generator) -> Params:
         """The controller's values, `output_weight` [output, hidden] and `output_bias` [output]."""
-        params = self._controller.init(generator)
-        params["output_weight"] = linear_start(self.outputs, self.hidden, generator)
-        return params | {"output_bias": torch.zeros(self.outputs)}
+        return self._controller.init(generator) | start_linear("output", self.outputs, self.hidden, generator)
 
     def ready(self, params: Params) -> Params:
         """`params`."""
@@ -51,7 +49,3 @@ class LSTMCell(Cell):
     def step(self, params: Params, prepared: Tensor, state: State) -> tuple[Tensor, State]:
         """`(hidden, state)`."""
         return self._controller.step(params, prepared, state)
-
-    def answer(self, params: Params, features: Tensor) -> Tensor:
-        """[..., output]."""
-        return torch.nn.functional.linear(features, params["output_weight"], params["output_bias"])

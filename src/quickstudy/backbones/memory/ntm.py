@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quickstudy.backbones.memory.base import Cell, State, cosine, linear_start
+from quickstudy.backbones.memory.base import Cell, State, cosine, linear, start_linear
 from quickstudy.backbones.memory.controller import Controller, Kind
 from quickstudy.core.types import Params
 
@@ -73,12 +73,12 @@ class NTMCell(Cell):
                 f"rows, columns, heads and reach are {self.rows}, {self.columns}, {self.heads} and {self.reach}; "
                 "give columns and heads from 1, reach from 0, and at least 2 reach + 1 rows"
             )
-        params = self._controller.init(generator)
         reads = self.heads * self.columns
-        params["head_weight"] = linear_start(sum(self._sizes), self.hidden, generator)
-        params["head_bias"] = torch.zeros(sum(self._sizes))
-        params["output_weight"] = linear_start(self.outputs, self.hidden + reads, generator)
-        params["output_bias"] = torch.zeros(self.outputs)
+        params = (
+            self._controller.init(generator)
+            | start_linear("head", sum(self._sizes), self.hidden, generator)
+            | start_linear("output", self.outputs, self.hidden + reads, generator)
+        )
         params["first_read"] = torch.zeros(reads)
         params["first_weights"] = torch.zeros(2 * self.heads, self.rows)
         params["first_weights"][:, 0] = FIRST_ROW
@@ -107,7 +107,7 @@ class NTMCell(Cell):
     def step(self, params: Params, prepared: Tensor, state: State) -> tuple[Tensor, State]:
         """`(hidden and what was read [batch, feature], state)`."""
         hidden, carried = self._controller.step(params, prepared, state)
-        said = functional.linear(hidden, params["head_weight"], params["head_bias"]).split_with_sizes(self._sizes, 1)
+        said = linear(params, "head", hidden).split_with_sizes(self._sizes, 1)
         batch, both, heads = len(hidden), 2 * self.heads, self.heads
         keys, additions = said[0].tanh().view(batch, -1, self.columns).split_with_sizes([both, heads], 1)
         erasures, gates = said[1].sigmoid().split_with_sizes([heads * self.columns, both], 1)
@@ -120,10 +120,6 @@ class NTMCell(Cell):
         memory = _written(state["memory"], writing, erasures.view(batch, heads, -1), additions)
         read = torch.bmm(looking, memory).flatten(1)
         return torch.cat([hidden, read], 1), {"memory": memory, "weights": weights, "read": read} | carried
-
-    def answer(self, params: Params, features: Tensor) -> Tensor:
-        """[..., output]."""
-        return functional.linear(features, params["output_weight"], params["output_bias"])
 
     def _moved(self, weights: Tensor, shifts: Tensor, shifted: Tensor) -> Tensor:
         """[batch, head, row]: `weights` moved by the distribution `shifts` [batch, head, 1, shift]."""

@@ -109,4 +109,7 @@ def _moved(params: Params, directions: Params, rates: Rates) -> Params:
         if missing := params.keys() - rates.keys():
             raise ValueError(f"there is no rate for {min(missing)!r}; give one tensor for each parameter that moves")
         return transform(lambda p, d, rate: p - rate * d, params, directions, rates)
-    return transform(lambda p, d: p - rates * d, params, directions)
+    if isinstance(rates, Tensor):
+        return transform(lambda p, d: p - rates * d, params, directions)
+    # One pass over the entries, and one backward, where p - rate * d has two and three.
+    return transform(lambda p, d: torch.add(p, d, alpha=-rates), params, directions)

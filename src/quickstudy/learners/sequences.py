@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from quickstudy.backbones.memory import Cell, State, unroll
 from quickstudy.core.errors import TaskError
-from quickstudy.core.types import Batch, Inputs, Params
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params
 from quickstudy.learners.heads import one_hot
-from quickstudy.learners.losses import weighted_mean
+from quickstudy.learners.losses import blank, weighted_mean
 from quickstudy.learners.network import Network
 
 Sequences: TypeAlias = Callable[[Params, Params], Params]
@@ -118,6 +118,13 @@ def read_rows(cell: Cell, network: Network | None, params: Params, state: State,
     return with_tasks_as_batch(answered, cell_params(params), {**state, "rows": rows})["answers"]
 
 
+def written_loss(cell: Cell, network: Network | None, params: Params, episode: Episode, bits: bool) -> Tensor:
+    """The loss on the query, asked row by row after the support is written: a scalar, as `answer_loss` has it."""
+    query = blank(episode.query)
+    state = write_rows(cell, network, params, blank(episode.support))
+    return answer_loss(read_rows(cell, network, params, state, query.inputs), query, bits)
+
+
 def tell_rows(cell: Cell, network: Network | None, params: Params, support: Batch) -> tuple[Tensor, State]:
     """`(answers [example, output], state)`: each support row is answered before its target is told, one row late.
 
@@ -157,6 +164,12 @@ def ask_rows(cell: Cell, network: Network | None, params: Params, state: State, 
         return {"answers": answers.view(tasks, count, -1)}
 
     return with_tasks_as_batch(asked, cell_params(params), {**state, "rows": rows})["answers"]
+
+
+def state_adapter(learner: str, network: Network | None, state: State, ways: int) -> Adapter:
+    """`state` as an adapter of `learner` for a task of `ways` classes, bound to the network's base if there is one."""
+    base = network.backbone.fingerprint if network else None
+    return Adapter(state, learner, base=base, facts={"ways": ways})
 
 
 def check_width(cell: Cell, rows: Tensor) -> None:

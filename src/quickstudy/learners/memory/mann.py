@@ -19,7 +19,7 @@ from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Predi
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import blank
 from quickstudy.learners.network import Network
-from quickstudy.learners.sequences import answer_loss, answer_means, ask_rows, start_of, tell_rows
+from quickstudy.learners.sequences import answer_loss, answer_means, ask_rows, start_of, state_adapter, tell_rows
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class MANN(Learner):
     def adapt(self, params: Params, support: Batch) -> Adapter:
         """The machine's state, and `told` [output], the target that it has not seen yet."""
         _, state = tell_rows(self.cell, self.network, params, blank(support))
-        base = self.network.backbone.fingerprint if self.network else None
-        return Adapter(state, self.name, base=base, facts={"ways": support.ways})
+        return state_adapter(self.name, self.network, state, support.ways)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """One step for each of `inputs`, all from the same state."""

@@ -18,7 +18,7 @@ from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Predi
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import blank
 from quickstudy.learners.network import Network
-from quickstudy.learners.sequences import answer_loss, answer_means, read_rows, start_of, write_rows
+from quickstudy.learners.sequences import answer_means, read_rows, start_of, state_adapter, write_rows, written_loss
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,14 @@ class NTM(Learner):
 
     def loss(self, params: Params, episode: Episode) -> Tensor:
         """The loss on the query after writing the support."""
-        query = blank(episode.query)
-        answers = self._answers(params, self.adapt(params, episode.support), query.inputs)
-        return answer_loss(answers, query, self.bits)
+        return written_loss(self.cell, self.network, params, episode, self.bits)
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
         """The machine's state: `memory`, where its heads are, and what its controller carries."""
         state = write_rows(self.cell, self.network, params, blank(support))
-        base = self.network.backbone.fingerprint if self.network else None
-        return Adapter(state, self.name, base=base, facts={"ways": support.ways})
+        return state_adapter(self.name, self.network, state, support.ways)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """Answers in the order of `inputs`; each may depend on the queries before it."""
-        answers = self._answers(params, adapter, inputs)
+        answers = read_rows(self.cell, self.network, params, dict(adapter.tensors), inputs)
         return Prediction(answer_means(answers, adapter.facts["ways"], self.bits))
-
-    def _answers(self, params: Params, adapter: Adapter, inputs: Inputs) -> Tensor:
-        return read_rows(self.cell, self.network, params, dict(adapter.tensors), inputs)

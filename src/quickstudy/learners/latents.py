@@ -7,7 +7,7 @@ The noise is a hash of the support set, so that the same examples give the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.core.types import Batch, Params, Prediction
-from quickstudy.learners.processes import layers, one_tensor, start_layers
+from quickstudy.learners.processes import layers, normal, one_tensor, start_layers
 
 Objective: TypeAlias = Literal["elbo", "likelihood"]
 """The evidence lower bound, or the likelihood averaged over draws from the support's posterior (Foong et al., 2020,
@@ -88,6 +88,24 @@ def bound_loss(
         return (divergence(informed, given) - likelihoods.mean()) / total
     likelihoods = (densities(given.draws(noise)) * weights).sum(-1)
     return (math.log(len(noise)) - likelihoods.logsumexp(0)) / total
+
+
+def tensors_of(latent: Latent, support: Batch) -> Params:
+    """What an adapter holds of `latent`: `mean` and `deviation` [latent], and `key`, which its draws follow from."""
+    return {"mean": latent.mean, "deviation": latent.deviation, "key": key_of(support)}
+
+
+def draws_of(tensors: Mapping[str, Tensor], draws: int) -> Tensor:
+    """[draw, latent] from what `tensors_of` gave, the same for the same tensors."""
+    latent = Latent(tensors["mean"], tensors["deviation"])
+    return latent.draws(noise_of(tensors["key"], draws, len(latent.mean)))
+
+
+def decoded(params: Params, known: Tensor, z: Tensor, least: float) -> Prediction:
+    """Means and variances [draw, example, output] that the layers `decoder` make of `known` [example, part] and each of
+    `z` [draw, latent]; deviations are above `least`."""
+    rows = torch.cat([known.expand(len(z), *known.shape), z[:, None].expand(-1, len(known), -1)], -1)
+    return normal(layers(params, "decoder", rows), least)
 
 
 def mixture(predictions: Prediction) -> Prediction:

@@ -7,6 +7,7 @@ neural process, whose distribution comes from an encoder of its own. Without z i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,11 +23,14 @@ from quickstudy.learners.latents import (
     Objective,
     bound_loss,
     check_objective,
+    decoded,
+    draws_of,
     key_of,
     latent_of,
     mixture,
     noise_of,
     start_latent,
+    tensors_of,
 )
 from quickstudy.learners.losses import blank
 from quickstudy.learners.processes import (
@@ -103,10 +107,9 @@ class AttentiveNP(Learner):
         if not self.latent:
             return process_loss(self, params, episode)
         support, query = blank(episode.support), blank(episode.query)
-        x = one_tensor(query.inputs)
-        looked = looked_up(params, self._written(params, support), x, self.heads)
+        known = self._known(params, self._written(params, support), query.inputs)
         return bound_loss(
-            lambda z: density(self._decode(params, looked, x, z), query.targets),
+            lambda z: density(decoded(params, known, z, self.least), query.targets),
             (self._latent(params, support), self._latent(params, beside(support, query, self.rows))),
             noise_of(key_of(support) + key_of(query), self.draws, self.latent),
             query.weights,
@@ -122,19 +125,15 @@ class AttentiveNP(Learner):
         support = blank(support)
         tensors = self._written(params, support)
         if self.latent:
-            latent = self._latent(params, support)
-            tensors |= {"mean": latent.mean, "deviation": latent.deviation, "key": key_of(support)}
+            tensors |= tensors_of(self._latent(params, support), support)
         return Adapter(tensors, self.name)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """Means and variances [example, output], of the mixture over `samples` draws of z where there is one."""
-        tensors, x = adapter.tensors, one_tensor(inputs)
-        looked = looked_up(params, tensors, x, self.heads)
+        known = self._known(params, adapter.tensors, inputs)
         if not self.latent:
-            return normal(layers(params, "decoder", torch.cat([x, looked], -1)), self.least)
-        latent = Latent(tensors["mean"], tensors["deviation"])
-        z = latent.draws(noise_of(tensors["key"], self.samples, self.latent))
-        return mixture(self._decode(params, looked, x, z))
+            return normal(layers(params, "decoder", known), self.least)
+        return mixture(decoded(params, known, draws_of(adapter.tensors, self.samples), self.least))
 
     def _written(self, params: Params, support: Batch) -> Params:
         return written(params, support, encoded(params, "pairs", support, self.heads, self.blocks), self.heads)
@@ -143,8 +142,7 @@ class AttentiveNP(Learner):
         rows = encoded(params, "global", batch, self.heads, self.blocks)
         return latent_of(params, weighted_centre(rows, batch.weights))
 
-    def _decode(self, params: Params, looked: Tensor, x: Tensor, z: Tensor) -> Prediction:
-        """Means and variances [draw, example, output] for each of `z` [draw, latent]."""
-        known = torch.cat([x, looked], -1)
-        rows = torch.cat([known.expand(len(z), *known.shape), z[:, None].expand(-1, len(x), -1)], -1)
-        return normal(layers(params, "decoder", rows), self.least)
+    def _known(self, params: Params, tensors: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+        """[example, input + width]: each of `inputs` beside what it finds in what `_written` gave."""
+        x = one_tensor(inputs)
+        return torch.cat([x, looked_up(params, tensors, x, self.heads)], -1)

@@ -17,18 +17,20 @@ from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Predi
 from quickstudy.learners.base import Learner
 from quickstudy.learners.heads import weighted_centre
 from quickstudy.learners.latents import (
-    Latent,
     Objective,
     bound_loss,
     check_objective,
+    decoded,
+    draws_of,
     key_of,
     latent_of,
     mixture,
     noise_of,
     start_latent,
+    tensors_of,
 )
 from quickstudy.learners.losses import blank
-from quickstudy.learners.processes import check_sizes, density, layers, normal, one_tensor, pairs, start_layers
+from quickstudy.learners.processes import check_sizes, density, layers, one_tensor, pairs, start_layers
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class LatentNP(Learner):
         noise = noise_of(key_of(support) + key_of(query), self.draws, self.latent)
         x = one_tensor(query.inputs)
         return bound_loss(
-            lambda z: density(self._decode(params, z, x), query.targets),
+            lambda z: density(decoded(params, x, z, self.least), query.targets),
             (given, latent_of(params, everything)),
             noise,
             query.weights,
@@ -107,15 +109,8 @@ class LatentNP(Learner):
         support = blank(support)
         encoded = layers(params, "encoder", pairs(support))
         latent = latent_of(params, weighted_centre(encoded, support.weights))
-        return Adapter({"mean": latent.mean, "deviation": latent.deviation, "key": key_of(support)}, self.name)
+        return Adapter(tensors_of(latent, support), self.name)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """Means and variances [example, output] of the mixture over `samples` draws, the same for the same adapter."""
-        latent = Latent(adapter.tensors["mean"], adapter.tensors["deviation"])
-        z = latent.draws(noise_of(adapter.tensors["key"], self.samples, self.latent))
-        return mixture(self._decode(params, z, one_tensor(inputs)))
-
-    def _decode(self, params: Params, z: Tensor, x: Tensor) -> Prediction:
-        """Means and variances [draw, example, output] at `x` [example, input] for each of `z` [draw, latent]."""
-        rows = torch.cat([x.expand(len(z), *x.shape), z[:, None].expand(-1, len(x), -1)], -1)
-        return normal(layers(params, "decoder", rows), self.least)
+        return mixture(decoded(params, one_tensor(inputs), draws_of(adapter.tensors, self.samples), self.least))

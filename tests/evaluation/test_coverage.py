@@ -6,7 +6,6 @@ import torch
 from quickstudy.core import Batch, Episode, Prediction
 from quickstudy.evaluation.coverage import (
     density_scores,
-    drawn_tasks,
     evaluate_density,
     inside,
     log_density,
@@ -96,6 +95,6 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="bins is 1"):
         regression_calibration_error(torch.tensor([0.5]), bins=1)
     with pytest.raises(ValueError, match="episodes is 0"):
-        drawn_tasks(GaussianProcesses(), 0, 0)
+        evaluate_density(CNP(), {}, GaussianProcesses(), 0)
     with pytest.raises(ValueError, match="no episodes"):
         density_scores(lambda params, episode: certain, {}, iter([]))

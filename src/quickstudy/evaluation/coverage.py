@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.core.types import Batch, Episode, Params, Prediction
 from quickstudy.core.vectorise import Mode, over_tasks, stack_episodes
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import weighted_mean
 from quickstudy.learners.processes import density
@@ -161,18 +162,6 @@ def gathered(parts: list[dict[str, Tensor]]) -> DensityScores:
     error = regression_calibration_error(found[found >= 0])
     covered = {level: values[str(level)] for level in LEVELS}
     return DensityScores(values["log_likelihood"], covered, values["squared_error"], error)
-
-
-def drawn_tasks(tasks: TaskSource, episodes: int, seed: int) -> Iterator[Episode]:
-    """The first `episodes` tasks that a generator of `seed` draws.
-
-    Raises:
-        ValueError: `episodes` is below 1.
-    """
-    if episodes < 1:
-        raise ValueError(f"episodes is {episodes}; give 1 or more")
-    generator = torch.Generator().manual_seed(seed)
-    return (tasks.sample(generator) for _ in range(episodes))
 
 
 def _check(prediction: Prediction, targets: Tensor) -> Tensor:

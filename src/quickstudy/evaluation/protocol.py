@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -15,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.core.types import Episode, Params
 from quickstudy.core.vectorise import Mode, OverTasks, over_tasks, stack_episodes
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import Interval, interval
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import accuracy, weighted_mean
@@ -70,10 +70,8 @@ def evaluate(
     Raises:
         ValueError: `episodes` is below 1.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes is {episodes}; give 1 or more")
     device = next((tensor.device for tensor in params.values()), torch.device("cpu"))
-    source = islice(_drawn(tasks, seed, device), episodes)
+    source = (tree_map(lambda leaf: leaf.to(device), episode) for episode in drawn_tasks(tasks, episodes, seed))
     seconds: list[float] = []
     values: list[Tensor] = []
     metric: Literal["accuracy", "mse"] = "accuracy"
@@ -89,12 +87,6 @@ def evaluate(
             seconds += [_adapt_seconds(learner, params, episode) for episode in part[:missing]]
             values.append(_scored(run, params, part))
     return Scores(torch.cat(values).cpu(), metric, statistics.median(seconds[1:] or seconds))
-
-
-def _drawn(tasks: TaskSource, seed: int, device: torch.device) -> Iterator[Episode]:
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        yield tree_map(lambda leaf: leaf.to(device), tasks.sample(generator))
 
 
 def _score(learner: Learner, params: Params, episode: Episode) -> Tensor:

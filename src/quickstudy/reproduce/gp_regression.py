@@ -17,13 +17,8 @@ from torch import Tensor
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.types import Episode, Json, Params, Prediction
 from quickstudy.deltas.full import Full
-from quickstudy.evaluation.coverage import (
-    LEVELS,
-    DensityScores,
-    density_scores,
-    drawn_tasks,
-    evaluate_density,
-)
+from quickstudy.evaluation.coverage import LEVELS, DensityScores, density_scores, evaluate_density
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.gaussian_process import oracle_prediction, oracle_scores
 from quickstudy.learners.base import Learner
 from quickstudy.learners.bayesian.attentive_np import AttentiveNP

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quickstudy.core.types import Params
 from quickstudy.core.vectorise import stack_episodes
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import interval
 from quickstudy.learners.in_context.function_transformer import FunctionTransformer
 from quickstudy.learners.transformer import Transformer
@@ -149,9 +150,7 @@ Tests: TypeAlias = tuple[Tensor, Tensor]
 
 def draw_tests(source: FunctionClass, tasks: int) -> Tests:
     """Test tasks of `source`, the same for equal arguments."""
-    generator = torch.Generator().manual_seed(SEED_OF_TEST_TASKS)
-    episodes = [source.sample(generator) for _ in range(tasks)]
-    batch = stack_episodes(episodes)
+    batch = stack_episodes(list(drawn_tasks(source, tasks, SEED_OF_TEST_TASKS)))
     assert isinstance(batch.support.inputs, Tensor)
     assert isinstance(batch.query.inputs, Tensor)
     inputs = torch.cat([batch.support.inputs, batch.query.inputs], 1)

@@ -24,11 +24,12 @@ from quickstudy.backbones.linear import Linear
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.types import Params
 from quickstudy.deltas.full import Full
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.learners.learned_rule import LearnedRule
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.learned_optimiser import L2O
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.walks import HAND_WRITTEN, RATES, ByHand, Learned, Walker, best_rate, drawn, losses
+from quickstudy.reproduce.walks import HAND_WRITTEN, RATES, ByHand, Learned, Walker, best_rate, losses
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.blobs import GaussianBlobs
 from quickstudy.tasks.optimisees import Quadratics, StartedTasks
@@ -167,7 +168,7 @@ class Bench:
 
     def walks(self, walker: Walker, steps: int, network: Network | None = None, tests: int | None = None) -> Tensor:
         """[step, task]: scores along the walks on the first `tests` test functions, or all of them."""
-        episodes = drawn(self.family.tasks, tests or self.family.tests, SEED_OF_TEST_TASKS)
+        episodes = list(drawn_tasks(self.family.tasks, tests or self.family.tests, SEED_OF_TEST_TASKS))
         return self.family.score(losses(network or self.family.network, episodes, walker, steps))
 
     def learned(self, seed: int = 0) -> Walker:
@@ -182,7 +183,7 @@ class Bench:
         rates = RATES[4::4] if self.work.quick else RATES
 
         def best() -> float:
-            episodes = drawn(family.tasks, family.validations, SEED_OF_VALIDATION_TASKS)
+            episodes = list(drawn_tasks(family.tasks, family.validations, SEED_OF_VALIDATION_TASKS))
             return best_rate(network, episodes, optimiser, family.score, self.steps, rates)
 
         settings = [repr(family), repr(network), name, self.steps, list(rates)]

@@ -17,6 +17,7 @@ from quickstudy.core.optimisers import SGD
 from quickstudy.core.types import Episode, Params
 from quickstudy.core.vectorise import over_tasks, stack_episodes
 from quickstudy.deltas.full import Full
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.learners.base import Learner
 from quickstudy.learners.blackbox.lstm_meta_learner import LSTMMetaLearner
 from quickstudy.learners.conformance import ShuffledLabels
@@ -112,7 +113,7 @@ def _rows(work: Work, setting: Setting, label: str, params: dict[int, Params], s
         return work.row(f"row-{label}-{kept}", [repr(setting), work.seeds], make)
 
     def of(who: Learner, weights: dict[int, Params], source: TaskSource = tasks) -> dict[int, Tensor]:
-        episodes = _episodes(source, 100 if work.quick else 1000, SEED_OF_TEST_TASKS)
+        episodes = stack_episodes(list(drawn_tasks(source, 100 if work.quick else 1000, SEED_OF_TEST_TASKS)))
         return {seed: scores(who, each, episodes) for seed, each in weights.items()}
 
     def descended() -> tuple[dict[int, Tensor], dict[str, Any]]:
@@ -144,11 +145,6 @@ def scores(learner: Learner, params: Params, episodes: Episode) -> Tensor:
     return found
 
 
-def _episodes(tasks: TaskSource, count: int, seed: int) -> Episode:
-    generator = torch.Generator().manual_seed(seed)
-    return stack_episodes([tasks.sample(generator) for _ in range(count)])
-
-
 def _drawn_gates(params: dict[int, Params], drawn: dict[int, Params]) -> dict[int, Params]:
     """The trained starts with the gates as they were before training: nearly gradient descent."""
     return {
@@ -164,7 +160,7 @@ def _descent(setting: Setting, rate: float) -> MAML:
 
 def _best_rate(setting: Setting, starts: dict[int, Params], tasks: int) -> float:
     """The rate of `RATES` with the best mean over the seeds, on validation tasks."""
-    episodes = _episodes(setting.tasks, tasks, SEED_OF_VALIDATION_TASKS)
+    episodes = stack_episodes(list(drawn_tasks(setting.tasks, tasks, SEED_OF_VALIDATION_TASKS)))
     sign = -1 if episodes.query.ways else 1
 
     def loss(rate: float) -> float:
@@ -177,7 +173,7 @@ def _best_rate(setting: Setting, starts: dict[int, Params], tasks: int) -> float
 
 def _draw(work: Work, setting: Setting, label: str, params: Params) -> None:
     """The figure of the rows against the number of updates, first seed."""
-    episodes = _episodes(setting.tasks, 100 if work.quick else 400, SEED_OF_TEST_TASKS)
+    episodes = stack_episodes(list(drawn_tasks(setting.tasks, 100 if work.quick else 400, SEED_OF_TEST_TASKS)))
     steps = range(setting.learner.steps + 3)
     starts = {0: setting.learner.network.init(torch.Generator().manual_seed(0))}
     rate = _best_rate(setting, starts, 50 if work.quick else 200)

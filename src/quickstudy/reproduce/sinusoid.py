@@ -18,6 +18,7 @@ from quickstudy.core.optimisers import SGD
 from quickstudy.core.types import Episode, Params
 from quickstudy.core.vectorise import over_tasks, stack_episodes
 from quickstudy.deltas.full import Full
+from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import interval
 from quickstudy.evaluation.protocol import evaluate
 from quickstudy.learners.base import Learner
@@ -199,18 +200,13 @@ def _controls(work: Work, case: Case, starts: dict[str, dict[int, Params]]) -> l
 
 def _best_rate(params: dict[int, Params], steps: int, shots: int) -> float:
     """The rate of `RATES` with the smallest mean error over the seeds, on validation tasks."""
-    episodes = _stacked(Sinusoids(shots, queries=50), 200, SEED_OF_VALIDATION_TASKS)
+    episodes = stack_episodes(list(drawn_tasks(Sinusoids(shots, queries=50), 200, SEED_OF_VALIDATION_TASKS)))
 
     def error(rate: float) -> float:
         found = torch.stack([_errors_on(maml(steps, rate), each, episodes).mean() for each in params.values()])
         return float(found.mean().nan_to_num(nan=math.inf))
 
     return min(RATES, key=error)
-
-
-def _stacked(tasks: TaskSource, episodes: int, seed: int) -> Episode:
-    generator = torch.Generator().manual_seed(seed)
-    return stack_episodes([tasks.sample(generator) for _ in range(episodes)])
 
 
 def _errors_on(learner: Learner, params: Params, episodes: Episode) -> Tensor:
@@ -228,7 +224,7 @@ def _errors_on(learner: Learner, params: Params, episodes: Episode) -> Tensor:
 def _draw_curves(work: Work, starts: dict[str, dict[int, Params]]) -> None:
     """Error against gradient steps, K=10, first seed; 95 % intervals over tasks."""
     steps = range(4 if work.quick else 11)
-    episodes = _stacked(_tests(work, 10), 200, SEED_OF_TEST_TASKS)
+    episodes = stack_episodes(list(drawn_tasks(_tests(work, 10), 200, SEED_OF_TEST_TASKS)))
     curves = {}
     for name, params in starts.items():
         rate = RATE if name == "MAML" else _best_rate(params, max(steps), 10)

@@ -17,7 +17,6 @@ from quickstudy.core.vectorise import stack_episodes
 from quickstudy.learners.learned_rule import LearnedRule
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisees import optimisee, starting_values
-from quickstudy.tasks.base import TaskSource
 
 AT_ONCE = 100
 
@@ -92,12 +91,6 @@ class Learned:
     def step(self, gradient: Tensor, state: Params) -> tuple[Tensor, Params]:
         """The rule's own."""
         return self.rule.step(self.weights, gradient, state)
-
-
-def drawn(tasks: TaskSource, count: int, seed: int) -> list[Episode]:
-    """`count` functions."""
-    generator = torch.Generator().manual_seed(seed)
-    return [tasks.sample(generator) for _ in range(count)]
 
 
 def losses(network: Network, episodes: Sequence[Episode], walker: Walker, steps: int) -> Tensor:

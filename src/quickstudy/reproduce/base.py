@@ -24,6 +24,9 @@ from quickstudy.training.options import FitOptions
 SEED_OF_TEST_TASKS = 1_000_003
 """Far from the seeds of training runs, whose tasks come from streams of their own in any case."""
 
+SEED_OF_VALIDATION_TASKS = 2_000_003
+"""Of the tasks on which rates are chosen."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -28,14 +28,13 @@ from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.learners.learned_rule import LearnedRule
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.learned_optimiser import L2O
-from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
 from quickstudy.reproduce.walks import HAND_WRITTEN, RATES, ByHand, Learned, Walker, best_rate, losses
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.blobs import GaussianBlobs
 from quickstudy.tasks.optimisees import Quadratics, StartedTasks
 from quickstudy.training.options import FitOptions
 
-SEED_OF_VALIDATION_TASKS = 2_000_003
 RULE = LearnedRule(output="relative")
 ORDERS = "log10 of the loss"
 

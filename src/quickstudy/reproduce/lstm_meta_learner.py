@@ -24,13 +24,12 @@ from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.learners.losses import accuracy
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
-from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.blobs import GaussianBlobs
 from quickstudy.tasks.sinusoids import Sinusoids
 from quickstudy.training.options import FitOptions
 
-SEED_OF_VALIDATION_TASKS = 2_000_003
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Among which the control with a fixed rate takes its best one, on tasks of its own."""
 

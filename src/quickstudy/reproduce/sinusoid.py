@@ -30,7 +30,7 @@ from quickstudy.learners.optimisation.imaml import IMAML
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.learners.optimisation.maml_plus_plus import MAMLPlusPlus
 from quickstudy.learners.optimisation.meta_sgd import MetaSGD
-from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.sinusoids import Sinusoids
 from quickstudy.training.options import FitOptions
@@ -40,7 +40,6 @@ RATE = 0.01
 RATES = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1)
 """Inner rates among which a control takes its own best one, on tasks of their own."""
 
-SEED_OF_VALIDATION_TASKS = 2_000_003
 REPOSITORY = "repository 63days/Meta-SGD, one run of 100 tasks"
 CAVIA_SOURCE = "Zintgraf et al. 2019, arXiv 1810.03642, unverified"
 

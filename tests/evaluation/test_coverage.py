@@ -7,6 +7,7 @@ from quickstudy.core import Batch, Episode, Prediction
 from quickstudy.evaluation.coverage import (
     density_scores,
     evaluate_density,
+    fitted_levels,
     inside,
     log_density,
     quantiles,
@@ -26,7 +27,7 @@ def test_densities_and_quantiles_are_those_of_torch():
     mean, scale, targets = normals(50, outputs=2)
     prediction, theirs = Prediction(mean, scale.square()), torch.distributions.Normal(mean, scale)
     torch.testing.assert_close(log_density(prediction, targets), theirs.log_prob(targets).sum(-1))
-    torch.testing.assert_close(quantiles(prediction, targets), theirs.cdf(targets))
+    torch.testing.assert_close(quantiles(prediction, targets), theirs.cdf(targets).double(), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
@@ -44,6 +45,27 @@ def test_coverage_is_the_level_where_the_deviation_is_right_and_not_elsewhere(le
 def test_interval_ends_are_the_known_ones():
     prediction = Prediction(torch.zeros(2, 1), torch.full((2, 1), 4.0))
     assert inside(prediction, torch.tensor([[3.91], [-3.93]]), 0.95).tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 2.5])
+def test_fitted_levels_make_up_for_a_deviation_that_is_wrong_in_like_manner(factor):
+    def predictions(seed):
+        mean, scale, targets = normals(20_000, seed)
+        # Twice as far off in a fifth of the places: no one factor puts the deviation right.
+        far = torch.where(torch.rand(len(mean), 1, generator=torch.Generator().manual_seed(seed)) < 0.2, 2.0, 1.0)
+        return Prediction(mean, (factor * scale).square()), mean + far * (targets - mean)
+
+    levels = fitted_levels(quantiles(*predictions(0))[:, 0])
+    for level, nominal in levels.items():
+        assert float(inside(*predictions(1), nominal).float().mean()) == pytest.approx(level, abs=0.012)
+
+
+def test_fitted_levels_are_the_ranks_of_conformal_prediction():
+    found = 0.5 + torch.arange(1, 10) / 20  # spreads 0.1, 0.2, ... 0.9
+    assert fitted_levels(found, (0.5, 0.85)) == pytest.approx({0.5: 0.5, 0.85: 0.9})
+    assert fitted_levels(torch.tensor([1.0]), (0.5,))[0.5] < 1
+    with pytest.raises(ValueError, match="at least one"):
+        fitted_levels(torch.zeros(0))
 
 
 def test_calibration_error_is_0_for_even_quantiles_and_known_for_constant_ones():

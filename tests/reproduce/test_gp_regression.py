@@ -23,7 +23,7 @@ def test_it_is_found_by_its_name():
 
 
 def test_rows_have_their_figures(found):
-    assert len(found) == 3 + 5 * len(NAMES)
+    assert len(found) == 3 + 7 * len(NAMES)
     assert all(row.tasks == 256 for row in found.values())
     assert all(row.published is None for row in found.values())
 
@@ -48,6 +48,13 @@ def test_each_learns_and_beats_its_controls(found, name):
     assert row.mean > shuffled.mean + 0.03
     assert row.mean > found["marginal of the data, RBF"].mean + 0.2
     assert row.facts["coverage_0.9"] == pytest.approx(0.9, abs=0.08)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", [50, 90])
+def test_intervals_of_fitted_levels_hold_what_they_say(found, name, level):
+    fitted = found[f"{name}, RBF: inside {level}% intervals, levels fitted on validation tasks"]
+    assert fitted.mean == pytest.approx(level, abs=2 + fitted.ci95)
 
 
 def test_attention_beats_averaging(found):

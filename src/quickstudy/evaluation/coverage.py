@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,12 +34,14 @@ class DensityScores:
         coverage: level -> [task], the share of a task's query inside the central interval of that level.
         squared_error: [task].
         calibration_error: of all queries together, as `regression_calibration_error`.
+        quantiles: [number], the share of the predicted distribution below each target, of all queries.
     """
 
     log_likelihood: Tensor
     coverage: Mapping[float, Tensor]
     squared_error: Tensor
     calibration_error: float
+    quantiles: Tensor
 
 
 def log_density(prediction: Prediction, targets: Tensor) -> Tensor:
@@ -52,13 +55,13 @@ def log_density(prediction: Prediction, targets: Tensor) -> Tensor:
 
 
 def quantiles(prediction: Prediction, targets: Tensor) -> Tensor:
-    """[example, output]: the share of the predicted distribution below each target; uniform where it is right.
+    """float64 [example, output]: the share of the predicted distribution below each target; uniform where it is right.
 
     Raises:
         ValueError: as `log_density`.
     """
     variance = _check(prediction, targets)
-    below: Tensor = torch.special.ndtr((targets - prediction.mean) * variance.rsqrt())
+    below: Tensor = torch.special.ndtr(((targets - prediction.mean) * variance.rsqrt()).double())
     return below
 
 
@@ -94,14 +97,51 @@ def regression_calibration_error(found: Tensor, bins: int = 20) -> float:
     return float((ranks.double() / len(found) - levels).abs().mean())
 
 
+def fitted_levels(found: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, float]:
+    """For each level, the nominal level of the central interval that held this share of the targets in `found`.
+
+    Where intervals are too narrow or too wide in like manner on other tasks, intervals of the nominal levels hold the
+    wanted shares there. Kuleshov, Fenner, Ermon, 2018, arXiv 1807.00263, for central intervals.
+
+    Args:
+        found: [number], the `quantiles` of tasks that are not measured on.
+        levels: wanted shares.
+
+    Raises:
+        ValueError: no numbers.
+    """
+    if found.dim() != 1 or not len(found):
+        raise ValueError(f"quantiles of shape {tuple(found.shape)}; give [number], at least one")
+    spread = (2 * (found.double() - 0.5).abs()).sort().values
+    # The rank of split conformal prediction, so that a new target falls inside with at least this probability.
+    ranks = [min(math.ceil(level * (len(spread) + 1)), len(spread)) - 1 for level in levels]
+    spread = spread.clamp(1e-12, 1 - 1e-12)
+    return {level: float(spread[rank]) for level, rank in zip(levels, ranks, strict=True)}
+
+
 Answer = Callable[[Params, Episode], Prediction]
 """Predicts the query's targets from meta-parameters and an episode, whose query's targets it leaves alone."""
 
 
 def evaluate_density(
-    learner: Learner, params: Params, tasks: TaskSource, episodes: int = 600, seed: int = 0, mode: Mode = "vmap"
+    learner: Learner,
+    params: Params,
+    tasks: TaskSource,
+    episodes: int = 600,
+    seed: int = 0,
+    mode: Mode = "vmap",
+    nominal: Mapping[float, float] | None = None,
 ) -> DensityScores:
     """Scores of a learner with predictive variance on `episodes` tasks drawn with `seed`.
+
+    Args:
+        learner: with predictive variance.
+        params: its meta-parameters.
+        tasks: what episodes are drawn from.
+        episodes: how many.
+        seed: of the draws.
+        mode: as in `over_tasks`.
+        nominal: what `fitted_levels` gave: coverage of each level is that of the interval of its nominal level.
 
     Raises:
         ValueError: `episodes` is below 1, or the learner predicts no variance.
@@ -110,17 +150,23 @@ def evaluate_density(
     def answer(params: Params, episode: Episode) -> Prediction:
         return learner.predict(params, learner.adapt(params, episode.support), episode.query.inputs)
 
-    return density_scores(answer, params, drawn_tasks(tasks, episodes, seed), mode)
+    return density_scores(answer, params, drawn_tasks(tasks, episodes, seed), mode, nominal)
 
 
-def density_scores(answer: Answer, params: Params, episodes: Iterator[Episode], mode: Mode = "vmap") -> DensityScores:
+def density_scores(
+    answer: Answer,
+    params: Params,
+    episodes: Iterator[Episode],
+    mode: Mode = "vmap",
+    nominal: Mapping[float, float] | None = None,
+) -> DensityScores:
     """Scores of `answer` on `episodes`, all of one shape; no graph is kept.
 
     Raises:
         ValueError: there are no episodes, or `answer` gives no variance.
     """
     device = next((tensor.device for tensor in params.values()), torch.device("cpu"))
-    run = over_tasks(lambda params, episode: score_query(answer(params, episode), episode.query), mode)
+    run = over_tasks(lambda params, episode: score_query(answer(params, episode), episode.query, nominal), mode)
     parts: list[dict[str, Tensor]] = []
     with torch.no_grad():
         while some := list(islice(episodes, _AT_ONCE)):
@@ -129,7 +175,9 @@ def density_scores(answer: Answer, params: Params, episodes: Iterator[Episode], 
     return gathered(parts)
 
 
-def score_query(prediction: Prediction, query: Batch) -> dict[str, Tensor]:
+def score_query(
+    prediction: Prediction, query: Batch, nominal: Mapping[float, float] | None = None
+) -> dict[str, Tensor]:
     """Scalars `log_likelihood`, `squared_error` and one for each level; `quantiles` [example], -1 where weight is 0.
 
     Raises:
@@ -138,8 +186,10 @@ def score_query(prediction: Prediction, query: Batch) -> dict[str, Tensor]:
     real, weights = query.weights > 0, query.weights
     targets = torch.where(real[:, None], query.targets, 0.0)
     found = quantiles(prediction, targets)
+    asked = nominal or {level: level for level in LEVELS}
     covered = {
-        str(level): weighted_mean(inside(prediction, targets, level).float().mean(-1), weights) for level in LEVELS
+        str(level): weighted_mean(inside(prediction, targets, asked[level]).float().mean(-1), weights)
+        for level in LEVELS
     }
     return {
         **covered,
@@ -159,9 +209,10 @@ def gathered(parts: list[dict[str, Tensor]]) -> DensityScores:
         raise ValueError("there are no episodes to score; give at least one")
     values = {name: torch.cat([part[name].reshape(-1) for part in parts]) for name in parts[0]}
     found = values["quantiles"]
-    error = regression_calibration_error(found[found >= 0])
+    found = found[found >= 0]
+    error = regression_calibration_error(found)
     covered = {level: values[str(level)] for level in LEVELS}
-    return DensityScores(values["log_likelihood"], covered, values["squared_error"], error)
+    return DensityScores(values["log_likelihood"], covered, values["squared_error"], error, found)
 
 
 def _check(prediction: Prediction, targets: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.types import Episode, Json, Params, Prediction
 from quickstudy.deltas.full import Full
-from quickstudy.evaluation.coverage import LEVELS, DensityScores, density_scores, evaluate_density
+from quickstudy.evaluation.coverage import LEVELS, DensityScores, density_scores, evaluate_density, fitted_levels
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.gaussian_process import oracle_prediction, oracle_scores
 from quickstudy.learners.base import Learner
@@ -28,7 +28,7 @@ from quickstudy.learners.bayesian.latent_np import LatentNP
 from quickstudy.learners.bayesian.transformer_np import TransformerNP
 from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.learners.network import Network
-from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
 from quickstudy.tasks.gaussian_processes import GaussianProcesses, Process
 from quickstudy.training.loop import Fitted
 from quickstudy.training.options import FitOptions
@@ -186,10 +186,31 @@ def _case_rows(work: Work, case: Case, fitted: Mapping[int, Fitted], oracles: Js
     for level in LEVELS[:2]:
         values = {seed: 100 * torch.tensor(each[str(level)]) for seed, each in enumerate(scores)}
         rows.append(measured(f"{case.name}, RBF: inside {level:.0%} intervals", "percent of query points", values, 0.0))
+    rows += _fitted_intervals(work, case, trained)
     shuffled = _scores(work, case, trained, "rbf", "shuffled")
     untrained = _scores(work, case, random, "rbf", "untrained")
     rows.append(_row(f"control: {case.name}, RBF, targets of the support shuffled", shuffled, 0.0, _facts(shuffled)))
     rows.append(_row(f"control: {case.name}, RBF, untrained", untrained, 0.0, _facts(untrained)))
+    return rows
+
+
+def _fitted_intervals(work: Work, case: Case, trained: Mapping[int, Params]) -> list[Row]:
+    """Coverage on the RBF kernel of intervals whose nominal levels were fitted on validation tasks."""
+    tasks, episodes = source(work.quick), _episodes(work)
+
+    def measure(seed: int) -> Json:
+        score = partial(evaluate_density, case.learner, trained[seed], tasks, episodes)
+        levels = fitted_levels(score(SEED_OF_VALIDATION_TASKS).quantiles)
+        return {"levels": list(levels.values()), **_kept(score(SEED_OF_TEST_TASKS, nominal=levels))}
+
+    settings = {"learner": repr(case.learner), "options": repr(case.options), "episodes": episodes}
+    found = [work.once(f"{case.label}-rbf-levels-{seed}", settings, partial(measure, seed)) for seed in trained]
+    rows = []
+    for place, level in enumerate(LEVELS[:2]):
+        values = {seed: 100 * torch.tensor(each[str(level)]) for seed, each in enumerate(found)}
+        name = f"{case.name}, RBF: inside {level:.0%} intervals, levels fitted on validation tasks"
+        facts = {"nominal_levels": [round(each["levels"][place], 3) for each in found]}
+        rows.append(measured(name, "percent of query points", values, 0.0, facts=facts))
     return rows
 
 

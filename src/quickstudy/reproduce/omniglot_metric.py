@@ -359,7 +359,8 @@ def draw(figure: Any, trained: Sequence[Trained], rows: Sequence[Row]) -> None:
     right.barh(places, [row.mean for row in last], xerr=[row.ci95 or 0 for row in last], color="tab:blue")
     known = [(row.published, place) for row, place in zip(last, places, strict=True) if row.published is not None]
     right.plot(*zip(*known, strict=True), "k|", markersize=14, label="published")
-    right.set(yticks=places, yticklabels=[row.name.rpartition(",")[0] for row in last], xlabel=METRIC, xlim=(0, 100), title=ending)
+    right.set(yticks=places, yticklabels=[row.name.rpartition(",")[0] for row in last])
+    right.set(xlabel=METRIC, xlim=(0, 100), title=ending)
     right.invert_yaxis()
     right.legend()
 

@@ -10,9 +10,11 @@ import torch
 
 from quickstudy.backbones import MLP
 from quickstudy.core import SGD, Adapter, InnerLoop, Prediction
+from quickstudy.core.vectorise import stack_episodes
 from quickstudy.deltas import Full
 from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.intervals import interval
+from quickstudy.evaluation.protocol import query_score, query_scores
 from quickstudy.learners import Learner, Network
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.optimisation.maml import MAML
@@ -79,6 +81,15 @@ def test_regression_is_scored_by_squared_error(mode):
     assert scores.metric == "mse"
     expected = [float(episode.query.targets.square().mean()) for episode in drawn(waves, 5, seed=3)]
     assert scores.values.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("sizes", "outputs", "tasks"), [((4, 8), 3, BLOBS), ((1, 8), 1, Sinusoids())])
+def test_scores_of_a_stack_are_those_of_its_tasks(sizes, outputs, tasks):
+    learner = MAML(Network(MLP(sizes), Full(), outputs), InnerLoop(1))
+    params, episodes = start(learner), drawn(tasks, 9, seed=2)
+    found = query_scores(learner, params, stack_episodes(episodes))
+    torch.testing.assert_close(found, evaluate(learner, params, tasks, 9, seed=2).values)
+    torch.testing.assert_close(found[4], query_score(learner, params, episodes[4]))
 
 
 @pytest.mark.parametrize("mode", MODES[:3])

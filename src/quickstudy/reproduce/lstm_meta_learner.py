@@ -15,13 +15,13 @@ from quickstudy.backbones.mlp import MLP
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import over_tasks, stack_episodes
+from quickstudy.core.vectorise import stack_episodes
 from quickstudy.deltas.full import Full
 from quickstudy.evaluation.drawing import drawn_tasks
+from quickstudy.evaluation.protocol import query_scores
 from quickstudy.learners.base import Learner
 from quickstudy.learners.blackbox.lstm_meta_learner import LSTMMetaLearner
 from quickstudy.learners.conformance import ShuffledLabels
-from quickstudy.learners.losses import accuracy
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
@@ -133,15 +133,7 @@ def _rows(work: Work, setting: Setting, label: str, params: dict[int, Params], s
 
 def scores(learner: Learner, params: Params, episodes: Episode) -> Tensor:
     """[task]: percent of right answers, or mean squared errors."""
-
-    def score(params: Params, episode: Episode) -> Tensor:
-        query = episode.query
-        means = learner.predict(params, learner.adapt(params, episode.support), query.inputs).mean
-        return 100 * accuracy(means, query) if query.ways else (means - query.targets).square().mean()
-
-    with torch.no_grad():
-        found: Tensor = over_tasks(score, "vmap")(params, episodes)
-    return found
+    return (100 if episodes.query.ways else 1) * query_scores(learner, params, episodes)
 
 
 def _drawn_gates(params: dict[int, Params], drawn: dict[int, Params]) -> dict[int, Params]:

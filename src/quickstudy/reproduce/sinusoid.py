@@ -15,12 +15,12 @@ from torch import Tensor
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
-from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import over_tasks, stack_episodes
+from quickstudy.core.types import Params
+from quickstudy.core.vectorise import stack_episodes
 from quickstudy.deltas.full import Full
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import interval
-from quickstudy.evaluation.protocol import evaluate
+from quickstudy.evaluation.protocol import evaluate, query_scores
 from quickstudy.learners.base import Learner
 from quickstudy.learners.closed_form.ridge import Ridge
 from quickstudy.learners.conformance import ShuffledLabels
@@ -202,22 +202,10 @@ def _best_rate(params: dict[int, Params], steps: int, shots: int) -> float:
     episodes = stack_episodes(list(drawn_tasks(Sinusoids(shots, queries=50), 200, SEED_OF_VALIDATION_TASKS)))
 
     def error(rate: float) -> float:
-        found = torch.stack([_errors_on(maml(steps, rate), each, episodes).mean() for each in params.values()])
+        found = torch.stack([query_scores(maml(steps, rate), each, episodes).mean() for each in params.values()])
         return float(found.mean().nan_to_num(nan=math.inf))
 
     return min(RATES, key=error)
-
-
-def _errors_on(learner: Learner, params: Params, episodes: Episode) -> Tensor:
-    """[task], without the times that `evaluate` takes."""
-
-    def error(params: Params, episode: Episode) -> Tensor:
-        means = learner.predict(params, learner.adapt(params, episode.support), episode.query.inputs).mean
-        return (means - episode.query.targets).square().mean()
-
-    with torch.no_grad():
-        found: Tensor = over_tasks(error, "vmap")(params, episodes)
-    return found
 
 
 def _draw_curves(work: Work, starts: dict[str, dict[int, Params]]) -> None:
@@ -227,7 +215,7 @@ def _draw_curves(work: Work, starts: dict[str, dict[int, Params]]) -> None:
     curves = {}
     for name, params in starts.items():
         rate = RATE if name == "MAML" else _best_rate(params, max(steps), 10)
-        found = [interval(_errors_on(maml(each, rate), params[0], episodes)) for each in steps]
+        found = [interval(query_scores(maml(each, rate), params[0], episodes)) for each in steps]
         curves[f"{name}, rate {rate}"] = found
 
     def draw(figure: Any) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from quickstudy.core.types import Batch, Episode, Params, Prediction
-from quickstudy.core.vectorise import Mode, over_tasks, stack_episodes
-from quickstudy.evaluation.drawing import drawn_tasks
+from quickstudy.core.vectorise import Mode
+from quickstudy.evaluation.drawing import drawn_tasks, in_parts
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import weighted_mean
 from quickstudy.learners.processes import density
@@ -21,8 +19,6 @@ from quickstudy.tasks.base import TaskSource
 
 LEVELS = (0.5, 0.9, 0.95)
 """The central intervals that are looked at."""
-
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -165,14 +161,11 @@ def density_scores(
     Raises:
         ValueError: there are no episodes, or `answer` gives no variance.
     """
-    device = next((tensor.device for tensor in params.values()), torch.device("cpu"))
-    run = over_tasks(lambda params, episode: score_query(answer(params, episode), episode.query, nominal), mode)
-    parts: list[dict[str, Tensor]] = []
-    with torch.no_grad():
-        while some := list(islice(episodes, _AT_ONCE)):
-            stack = tree_map(lambda leaf: leaf.to(device), stack_episodes(some))
-            parts.append(tree_map(lambda leaf: leaf.cpu(), run(params, stack)))
-    return gathered(parts)
+
+    def score(params: Params, episode: Episode) -> dict[str, Tensor]:
+        return score_query(answer(params, episode), episode.query, nominal)
+
+    return gathered(in_parts(score, params, episodes, mode=mode))
 
 
 def score_query(

@@ -1,12 +1,16 @@
-"""Test tasks: drawn with a seed, the same for every learner."""
+"""Test tasks: drawn with a seed, the same for every learner, and run in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
-from quickstudy.core.types import Episode
+from quickstudy.core.types import Episode, Params
+from quickstudy.core.vectorise import Mode, over_tasks, stack_episodes
 from quickstudy.tasks.base import TaskSource
 
 
@@ -20,3 +24,28 @@ def drawn_tasks(tasks: TaskSource, episodes: int, seed: int) -> Iterator[Episode
         raise ValueError(f"episodes is {episodes}; give 1 or more")
     generator = torch.Generator().manual_seed(seed)
     return (tasks.sample(generator) for _ in range(episodes))
+
+
+def in_parts(
+    function: Callable[[Params, Episode], Any],
+    params: Params,
+    episodes: Iterator[Episode],
+    at_once: int = 64,
+    mode: Mode = "vmap",
+) -> list[Any]:
+    """What `function` gives for each part of `episodes`, with the task on axis 0; on the CPU, without a graph.
+
+    Args:
+        function: gives a tree of tensors for one episode.
+        params: episodes are moved to where they lie.
+        episodes: as `drawn_tasks` gives them.
+        at_once: episodes of a part; the last part may have fewer.
+        mode: as in `over_tasks`.
+    """
+    device = next((tensor.device for tensor in params.values()), torch.device("cpu"))
+    run, found = over_tasks(function, mode), []
+    with torch.no_grad():
+        while part := list(islice(episodes, at_once)):
+            stack = tree_map(lambda leaf: leaf.to(device), stack_episodes(part))
+            found.append(tree_map(lambda leaf: leaf.cpu(), run(params, stack)))
+    return found

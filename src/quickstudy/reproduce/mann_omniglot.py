@@ -14,15 +14,14 @@ from torch.nn.functional import one_hot
 from quickstudy.backbones.conv4 import Conv4
 from quickstudy.backbones.memory import Cell, LRUCell
 from quickstudy.core.types import Batch, Episode, Params
-from quickstudy.core.vectorise import over_tasks, stack_episodes
 from quickstudy.deltas.full import Full
 from quickstudy.evaluation.intervals import interval
 from quickstudy.learners.conformance import ShuffledLabels
 from quickstudy.learners.memory.mann import MANN
 from quickstudy.learners.network import Network
 from quickstudy.learners.sequences import tell_rows
-from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
-from quickstudy.reproduce.sequence_runs import AT_ONCE, lstm_as_large_as, train
+from quickstudy.reproduce.base import Reproduction, Row, Work, measured
+from quickstudy.reproduce.sequence_runs import lstm_as_large_as, over_test_tasks, train
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.training.options import FitOptions
@@ -93,12 +92,7 @@ def by_instance(learner: MANN, params: Params, tasks: TaskSource, episodes: int)
         named = (answers[:, : support.ways].argmax(-1) == support.targets).to(answers)
         return named @ one_hot(instances(support) - 1, len(named) // support.ways).to(answers) / support.ways
 
-    run, generator, found = over_tasks(right, "vmap"), torch.Generator().manual_seed(SEED_OF_TEST_TASKS), []
-    with torch.no_grad():
-        for first in range(0, episodes, AT_ONCE):
-            drawn = [tasks.sample(generator) for _ in range(min(AT_ONCE, episodes - first))]
-            found.append(run(params, stack_episodes(drawn)))
-    return torch.cat(found).double()
+    return over_test_tasks(right, params, tasks, episodes)
 
 
 def instances(batch: Batch) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quickstudy.backbones.memory import Cell, LSTMCell
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import over_tasks, stack_episodes
+from quickstudy.evaluation.drawing import drawn_tasks, in_parts
 from quickstudy.learners.base import Learner
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Work
 from quickstudy.tasks.base import TaskSource
@@ -71,6 +71,14 @@ class Mismatched(TaskSource):
         return replace(episode, query=self.tasks.sample(generator).query)
 
 
+def over_test_tasks(
+    function: Callable[[Params, Episode], Tensor], params: Params, tasks: TaskSource, episodes: int
+) -> Tensor:
+    """[task, ...]: what `function` gives for each of the tasks of `SEED_OF_TEST_TASKS`."""
+    drawn = drawn_tasks(tasks, episodes, SEED_OF_TEST_TASKS)
+    return torch.cat(in_parts(function, params, drawn, AT_ONCE)).double()
+
+
 def wrong_bits(learner: Learner, params: Params, tasks: TaskSource, episodes: int) -> Tensor:
     """[task, row]: how many bits of each query row are answered wrongly; 0 in rows of weight 0.
 
@@ -82,12 +90,7 @@ def wrong_bits(learner: Learner, params: Params, tasks: TaskSource, episodes: in
         means = learner.predict(params, learner.adapt(params, episode.support), query.inputs).mean
         return ((means > 0.5) != (query.targets > 0.5)).sum(-1) * (query.weights > 0)
 
-    run, generator, found = over_tasks(wrong, "vmap"), torch.Generator().manual_seed(SEED_OF_TEST_TASKS), []
-    with torch.no_grad():
-        for first in range(0, episodes, AT_ONCE):
-            drawn = [tasks.sample(generator) for _ in range(min(AT_ONCE, episodes - first))]
-            found.append(run(params, stack_episodes(drawn)))
-    return torch.cat(found).double()
+    return over_test_tasks(wrong, params, tasks, episodes)
 
 
 def picture_losses(work: Work, curves: Mapping[str, Sequence[float]], label: str, axis: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from quickstudy.reproduce.base import Work
-from quickstudy.reproduce.omniglot_metric import OMNIGLOT_METRIC, cases, frozen
+from quickstudy.reproduce.fixed_statistics import frozen
+from quickstudy.reproduce.omniglot_metric import OMNIGLOT_METRIC, cases
 from quickstudy.tasks.omniglot import Omniglot
 
 pytestmark = pytest.mark.skipif(

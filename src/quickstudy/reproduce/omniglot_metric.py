@@ -15,21 +15,19 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.backbones.base import Backbone
 from quickstudy.backbones.conv4 import Conv4
-from quickstudy.backbones.conv_block import fold_statistics
-from quickstudy.backbones.relation_module import RelationModule
 from quickstudy.core.types import Episode, Fingerprint, Json, Params
 from quickstudy.deltas.full import Full
 from quickstudy.deltas.head import Head
-from quickstudy.evaluation.protocol import evaluate
+from quickstudy.evaluation.protocol import evaluate, query_score
 from quickstudy.learners.base import Learner
 from quickstudy.learners.conformance import ShuffledLabels
-from quickstudy.learners.losses import accuracy
 from quickstudy.learners.metric.matching import Matching
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.metric.relation import Relation
 from quickstudy.learners.metric.siamese import Siamese
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.fixed_statistics import frozen
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.omniglot import Omniglot, Split, lake_runs
 from quickstudy.training.metrics import Row as Step
@@ -43,9 +41,6 @@ KOCH = "Koch et al. 2015, as quoted by Sung et al. 2018, arXiv 1711.06025, unver
 HUMAN = "people; Lake et al. 2015, unverified"
 QUERIES = 5
 """Query examples of each class, in training and in testing."""
-
-STATISTICS = 20
-"""Training tasks whose batch statistics, averaged, are kept for testing."""
 
 SMOOTH = 20
 """Steps whose losses are averaged in the picture."""
@@ -168,53 +163,6 @@ def _trained(work: Work, case: Case) -> Trained:
     return Trained(case, found[0][0], params, fits[0].history, work.spent(labels).wall)
 
 
-def frozen(learner: Learner, params: Params, tasks: TaskSource) -> tuple[Learner, Params]:
-    """The learner and its parameters with the mean statistics of some training tasks in place of those of a batch.
-
-    Args:
-        learner: on a Conv4 with norm "batch".
-        params: meta-trained.
-        tasks: training tasks.
-    """
-    network: Network = learner.network  # type: ignore[attr-defined] # all learners here have one
-    backbone = network.backbone
-    assert isinstance(backbone, Conv4)
-    draws = torch.Generator().manual_seed(0)
-    episodes = [_moved(tasks.sample(draws), network.device) for _ in range(STATISTICS)]
-    body = _named(params, "body.")
-    folded = backbone.folded(body, (_images(each) for each in episodes))
-    rest = {name: tensor for name, tensor in params.items() if not name.startswith("body.")}
-    found = rest | {f"body.{name}": tensor for name, tensor in folded.items()}
-    apart = replace(network, backbone=replace(backbone, norm="none"))
-    if not isinstance(learner, Relation):
-        return replace(learner, network=apart), found  # type: ignore[type-var] # a frozen dataclass
-    return _frozen_relation(replace(learner, network=apart), found, episodes)
-
-
-def _frozen_relation(learner: Relation, params: Params, episodes: Sequence[Episode]) -> tuple[Learner, Params]:
-    """As `frozen`, for the relation module on a frozen body."""
-
-    def call(episode: Episode) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            maps = learner.adapt(params, episode.support).tensors["maps"]
-            features = learner.network.features(params, _images(episode))
-        return maps.reshape(-1, *learner.shape), features.reshape(-1, *learner.shape)
-
-    module = RelationModule(learner.shape, "batch")
-    folded = fold_statistics(module, _named(params, "relation."), (call(episode) for episode in episodes))
-    rest = {name: tensor for name, tensor in params.items() if not name.startswith("relation.")}
-    return replace(learner, norm="none"), rest | {f"relation.{name}": tensor for name, tensor in folded.items()}
-
-
-def _images(episode: Episode) -> Tensor:
-    assert isinstance(episode.query.inputs, Tensor), "these tasks are of images"
-    return episode.query.inputs
-
-
-def _named(params: Params, prefix: str) -> Params:
-    return {name.removeprefix(prefix): tensor for name, tensor in params.items() if name.startswith(prefix)}
-
-
 def _rows(work: Work, trained: Trained) -> list[Row]:
     """On the test characters, for each number of ways."""
     case = trained.case
@@ -279,13 +227,11 @@ def _row(work: Work, name: str, tested: tuple[Learner, Mapping[int, Params]], ta
 
 def _lake_rows(work: Work, trained: Trained) -> list[Row]:
     """Lake's 20 runs; an interval over 20 is wide."""
-    runs = [_moved(run, work.device) for run in lake_runs()]
+    runs: list[Episode] = [tree_map(lambda leaf: leaf.to(work.device), run) for run in lake_runs()]
 
     def score(params: Params, episode: Episode) -> Tensor:
         with torch.no_grad():
-            adapter = trained.learner.adapt(params, episode.support)
-            answers = trained.learner.predict(params, adapter, episode.query.inputs)
-        return 100 * accuracy(answers.mean, episode.query).cpu()
+            return 100 * query_score(trained.learner, params, episode).cpu()
 
     scores = {
         seed: torch.stack([score(params, episode) for episode in runs]) for seed, params in trained.params.items()
@@ -293,11 +239,6 @@ def _lake_rows(work: Work, trained: Trained) -> list[Row]:
     name = f"{trained.case.name}, Lake's 20 one-shot runs, 20 characters of one alphabet"
     told = {"facts": settings(trained.case), "published": 95.5, "published_source": HUMAN}
     return [measured(name, METRIC, scores, trained.seconds, **told)]
-
-
-def _moved(episode: Episode, device: str) -> Episode:
-    moved: Episode = tree_map(lambda leaf: leaf.to(device), episode)
-    return moved
 
 
 def unseen(ways: int) -> TaskSource:

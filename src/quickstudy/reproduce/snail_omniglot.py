@@ -29,6 +29,7 @@ from quickstudy.learners.memory.snail import SNAIL
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, Reproduction, Row, Work, measured
+from quickstudy.reproduce.fixed_statistics import frozen
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.feature_classes import FeatureClasses
 from quickstudy.tasks.image_classes import QUARTERS
@@ -41,8 +42,6 @@ METRIC = "accuracy, percent"
 PAPER = "Mishra et al. 2018, arXiv 1707.03141"
 PUBLISHED = {5: 99.07, 20: 97.64}
 SPLITS: tuple[Split, Split] = ("train+validation", "test")
-STATISTICS = 20
-"""Training tasks whose batch statistics, averaged, the frozen embedding has."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,8 @@ def embedding(work: Work, seed: int) -> tuple[Network, Params]:
     body = Conv4(widths=(16,) * 4) if work.quick else Conv4()
     tasks = Omniglot(SPLITS[0], 20 if work.quick else 60, 1, 5)
     learner = ProtoNet(Network(body, Full(), device=work.device), scale=0.1)
-    trained = work.trained(f"protonet-{seed}", learner, tasks, options).params
-    prefix, draws = "body.", torch.Generator().manual_seed(0)
-    batches = (tasks.sample(draws).query.inputs for _ in range(STATISTICS))
-    images = (inputs.to(work.device) for inputs in batches if isinstance(inputs, Tensor))
-    folded = body.folded({name.removeprefix(prefix): tensor for name, tensor in trained.items()}, images)
-    network = Network(replace(body, norm="none"), Full(), device=work.device)
-    return network, {prefix + name: tensor for name, tensor in folded.items()}
+    learner, params = frozen(learner, work.trained(f"protonet-{seed}", learner, tasks, options).params, tasks)
+    return learner.network, params
 
 
 def split_features(network: Network, params: Params, split: Split, most: int | None = None) -> tuple[Tensor, Tensor]:

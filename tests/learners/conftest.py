@@ -1,10 +1,12 @@
-"""Backbones whose answers are known, for tests of known truths."""
+"""Backbones whose answers are known, tasks, and derivatives by two routes, for tests of known truths."""
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from quickstudy.backbones.base import Backbone
 from quickstudy.core import Batch, Episode
@@ -96,3 +98,54 @@ def parabola():
         return Batch(torch.zeros(len(targets), 1), values, torch.ones(len(targets)))
 
     return Episode(rows(2.0, 4.0), rows(7.0))
+
+
+@pytest.fixture
+def in_double():
+    """A tree with its floating-point tensors in float64."""
+
+    def made(tree):
+        return tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, tree)
+
+    return made
+
+
+@pytest.fixture
+def gradients():
+    """Name -> the gradient of a learner's loss."""
+
+    def found(learner, params, episode):
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+        grads = torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, grads, strict=True))
+
+    return found
+
+
+@pytest.fixture
+def difference():
+    """The slope of a learner's loss by one entry of a parameter in float64, by a step to either side."""
+
+    def found(learner, params, episode, name, entry, step=1e-6):
+        losses = []
+        for change in (step, -step):
+            moved = params[name].clone()
+            moved[entry] += change
+            losses.append(float(learner.loss({**params, name: moved}, episode)))
+        return (losses[0] - losses[1]) / (2 * step)
+
+    return found
+
+
+@pytest.fixture
+def differences(difference):
+    """Name -> `difference` by each entry."""
+
+    def found(learner, params, episode):
+        slopes = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
+        for name, tensor in slopes.items():
+            for entry in product(*map(range, tensor.shape)):
+                tensor[entry] = difference(learner, params, episode, name, entry)
+        return slopes
+
+    return found

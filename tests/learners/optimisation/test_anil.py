@@ -14,11 +14,6 @@ from quickstudy.learners.optimisation.maml import MAML
 NETWORK = Network(MLP((4, 8)), Full(), 3)
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    return dict(zip(leaves, torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values())), strict=True))
-
-
 def test_the_body_does_not_move(points):
     learner = ANIL(NETWORK, InnerLoop(4, SGD(0.3)))
     params = learner.init(torch.Generator().manual_seed(0))
@@ -28,7 +23,7 @@ def test_the_body_does_not_move(points):
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_is_maml_with_a_frozen_body(points, order):
+def test_is_maml_with_a_frozen_body(points, order, gradients):
     anil = ANIL(NETWORK, InnerLoop(3, SGD(0.3), order=order))
     maml = MAML(NETWORK, InnerLoop(3, SGD(0.3), order=order, freeze=("body.*",)))
     params = anil.init(torch.Generator().manual_seed(0))

@@ -21,12 +21,6 @@ LEARNERS = {
 }
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    found = torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values()))
-    return dict(zip(leaves, found, strict=True))
-
-
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
 def test_keeps_the_contract_on_classes(learner, check):
@@ -58,7 +52,7 @@ def test_the_adapter_is_the_context_alone(where, points):
     assert adapter.tensors["context"].all()
 
 
-def test_one_step_on_a_linear_network_has_its_closed_form(identity, parabola):
+def test_one_step_on_a_linear_network_has_its_closed_form(identity, parabola, gradients):
     """f = v [x, c] with x = 0 and v = (., 2): the outputs are 2c, so c' = -rate * 2 * 2 * (0 - 3) = 12 rate."""
     learner = CAVIA(Network(identity(2), Full(), 1), InnerLoop(1, SGD(0.1)), context=1)
     params = {"head.weight": torch.tensor([[0.3, 2.0]]), "head.bias": torch.zeros(1)}
@@ -70,7 +64,7 @@ def test_one_step_on_a_linear_network_has_its_closed_form(identity, parabola):
     assert float(grad[0, 1]) == pytest.approx(2 * (2.4 - 7) * 12 * 0.1 * 2)
 
 
-def test_first_order_differs(points):
+def test_first_order_differs(points, gradients):
     params = LEARNERS["input"].init(torch.Generator().manual_seed(0))
     first = CAVIA(LEARNERS["input"].network, InnerLoop(2, SGD(0.5), order="first"))
     episode = Episode(points(seed=1), points(seed=2))

@@ -19,12 +19,6 @@ CLASSES = IMAML(Network(MLP((4, 16, 12)), Full(), 3), INNER)
 WAVES = IMAML(Network(MLP((1, 16, 12), "tanh"), Full(), 1), INNER)
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    found = torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, found, strict=True))
-
-
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 def test_keeps_the_contract(check):
     check(CLASSES, BLOBS)
@@ -37,7 +31,7 @@ def test_learns_blobs():
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0, 30.0])
-def test_on_a_parabola_both_solution_and_gradient_have_their_closed_form(constant, parabola, strength):
+def test_on_a_parabola_both_solution_and_gradient_have_their_closed_form(constant, parabola, strength, gradients):
     """(q - 3)^2 + s/2 (q - 1)^2 is least at (6 + s) / (2 + s), which moves by s / (2 + s) for each step of p."""
     learner = IMAML(Network(constant(1.0), Full()), InnerLoop(200, SGD(1 / (2 + strength))), strength)
     params = learner.init(torch.Generator())
@@ -53,7 +47,7 @@ def linear_task(rows, seed):
     return Batch(inputs, torch.randn(rows, 2, generator=draw, dtype=torch.float64), torch.ones(rows).double())
 
 
-def test_gradient_is_that_of_the_exact_solution_of_a_quadratic(identity):
+def test_gradient_is_that_of_the_exact_solution_of_a_quadratic(identity, gradients):
     """Linear regression: the solution solves a linear system, which torch differentiates by itself."""
     strength = 0.7
     learner = IMAML(Network(identity(3), Full(), 2), InnerLoop(400, SGD(0.2)), strength, solver_steps=8)
@@ -78,25 +72,17 @@ def test_gradient_is_that_of_the_exact_solution_of_a_quadratic(identity):
     )
 
 
-def test_frozen_parameters_get_the_total_derivative(points):
+def test_frozen_parameters_get_the_total_derivative(points, gradients, difference, in_double):
     """Finite differences of the whole loss, inner problem included, by an entry that the inner problem holds still."""
     network = Network(MLP((4, 6), "tanh"), Full(), 3)
     inner = InnerLoop(200, SGD(0.8), freeze=("body.*",))
     learner = IMAML(network, inner, strength=0.5, solver_steps=21)
-    params = {name: tensor.double() for name, tensor in learner.init(torch.Generator().manual_seed(0)).items()}
-
-    def double(batch):
-        return Batch(batch.inputs.double(), batch.targets, batch.weights.double(), batch.ways)
-
-    episode = Episode(double(points(seed=1)), double(points(seed=2)))
+    params = in_double(learner.init(torch.Generator().manual_seed(0)))
+    episode = in_double(Episode(points(seed=1), points(seed=2)))
     grads = gradients(learner, params, episode)
     for name, entry in (("body.layers.0.weight", (1, 2)), ("head.weight", (0, 3))):
-        sides = []
-        for step in (1e-5, -1e-5):
-            moved = {key: tensor.clone() for key, tensor in params.items()}
-            moved[name][entry] += step
-            sides.append(float(learner.loss(moved, episode)))
-        assert float(grads[name][entry]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4)
+        expected = difference(learner, params, episode, name, entry, step=1e-5)
+        assert float(grads[name][entry]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_vmap_and_loop_agree_with_frozen_parameters(points):

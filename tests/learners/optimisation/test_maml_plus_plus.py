@@ -27,12 +27,6 @@ LEARNERS = {
 }
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    found = torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, found, strict=True))
-
-
 def started(learner, updates=None):
     params = learner.init(torch.Generator().manual_seed(0))
     return params if updates is None else {**params, UPDATES: torch.tensor(float(updates))}
@@ -62,7 +56,7 @@ def test_learns_blobs():
 
 @pytest.mark.parametrize("order", ["first", "second"])
 @pytest.mark.parametrize("freeze", [(), ("body.*",)])
-def test_switched_off_it_is_maml(episode, order, freeze):
+def test_switched_off_it_is_maml(episode, order, freeze, gradients):
     inner = InnerLoop(3, SGD(0.2), order=order, freeze=freeze)
     maml = MAML(NETWORK, inner)
     for learn_rates in (False, True):
@@ -98,7 +92,7 @@ def test_the_multi_step_loss_fades_to_the_last_step(episode, updates, shares):
     torch.testing.assert_close(learner.loss(params, episode), expected)
 
 
-def test_the_order_changes_after_its_updates(episode):
+def test_the_order_changes_after_its_updates(episode, gradients):
     learner = MAMLPlusPlus(NETWORK, INNER, learn_rates=False, first_order_for=5)
     for updates, order in ((4, "first"), (5, "second")):
         expected = gradients(MAML(NETWORK, InnerLoop(3, SGD(0.2), order=order)), started(LEARNERS["plain"]), episode)
@@ -107,7 +101,7 @@ def test_the_order_changes_after_its_updates(episode):
             torch.testing.assert_close(found[name], grad)
 
 
-def test_each_step_uses_its_own_parameters(episode):
+def test_each_step_uses_its_own_parameters(episode, gradients):
     """Where they differ the loss is the last step's, where they are equal it is that of a frozen parameter."""
     learner = MAMLPlusPlus(NETWORK, INNER, learn_rates=False, per_step=BIASES)
     params = started(learner)

@@ -11,13 +11,8 @@ from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.learners.optimisation.meta_sgd import MetaSGD
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    return dict(zip(leaves, torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values())), strict=True))
-
-
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_equal_rates_are_maml(points, order):
+def test_equal_rates_are_maml(points, order, gradients):
     network, inner = Network(MLP((4, 8)), Full(), 3), InnerLoop(3, SGD(0.2), order=order)
     maml, meta_sgd = MAML(network, inner), MetaSGD(network, inner)
     params = meta_sgd.init(torch.Generator().manual_seed(0))
@@ -31,7 +26,7 @@ def test_equal_rates_are_maml(points, order):
         torch.testing.assert_close(found[name], expected[name])
 
 
-def test_gradient_of_the_rate_has_its_closed_form(constant, parabola):
+def test_gradient_of_the_rate_has_its_closed_form(constant, parabola, gradients):
     """One step: p' = p - 2 a (p - 3), so d/da (p' - 7)^2 = -4 (p' - 7) (p - 3)."""
     learner = MetaSGD(Network(constant(1.0), Full()), InnerLoop(1, SGD(0.1)))
     grads = gradients(learner, learner.init(torch.Generator()), parabola)

@@ -11,12 +11,7 @@ from quickstudy.learners import Network
 from quickstudy.learners.optimisation.reptile import Reptile
 
 
-def gradients(learner, params, episode):
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    return dict(zip(leaves, torch.autograd.grad(learner.loss(leaves, episode), list(leaves.values())), strict=True))
-
-
-def test_gradient_on_a_parabola(constant, parabola):
+def test_gradient_on_a_parabola(constant, parabola, gradients):
     """Support and query together ask for 2, 4 and 7; the support alone for 2 and 4."""
     for joint, aim in ((True, 13 / 3), (False, 3.0)):
         learner = Reptile(Network(constant(1.0), Full()), InnerLoop(2, SGD(0.1)), joint=joint)
@@ -26,7 +21,7 @@ def test_gradient_on_a_parabola(constant, parabola):
 
 
 @pytest.mark.parametrize("optimiser", [SGD(0.3), Adam(0.05)])
-def test_gradient_is_start_minus_adapted(points, optimiser):
+def test_gradient_is_start_minus_adapted(points, optimiser, gradients):
     learner = Reptile(Network(MLP((4, 8)), Full(), 3), InnerLoop(4, optimiser), joint=False)
     params = learner.init(torch.Generator().manual_seed(0))
     support = points(seed=1)
@@ -47,7 +42,7 @@ def test_a_step_of_sgd_on_the_loss_moves_towards_the_adapted_point(points):
         torch.testing.assert_close(tensor, 0.75 * params[name] + 0.25 * adapter.tensors[name])
 
 
-def test_meta_training_may_run_another_inner_loop(constant, parabola):
+def test_meta_training_may_run_another_inner_loop(constant, parabola, gradients):
     learner = Reptile(Network(constant(1.0), Full()), InnerLoop(9), training=InnerLoop(1, SGD(0.1)), joint=False)
     grad = gradients(learner, learner.init(torch.Generator()), parabola)["body.value"]
     assert float(grad) == pytest.approx(0.2 * (1 - 3))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,19 @@ def one_thread() -> None:
 def interruptible() -> None:
     """Ctrl-C reaches child processes also where the tests run in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Type of model -> folder that holds a tiny causal language model."""
+
+    @cache
+    def folder(kind: str) -> str:
+        from language_models import write_language_model
+
+        return str(write_language_model(tmp_path_factory.mktemp(kind), kind))
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What computes features."""
 
 from quickstudy.backbones.base import Backbone as Backbone
+from quickstudy.backbones.causal_lm import CausalLM as CausalLM
 from quickstudy.backbones.conv4 import Conv4 as Conv4
 from quickstudy.backbones.estimate import Footprint as Footprint
 from quickstudy.backbones.estimate import footprint as footprint

@@ -14,7 +14,7 @@ class Backbone(ABC):
     """A description of a network that turns inputs [example, ...] into features [example, width].
 
     A backbone is a frozen dataclass: its constructor stores and does nothing else. Weights are read when `module` is
-    first asked for.
+    first asked for. The features of a language model are logits, [example, token asked about, width].
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Weights and tokeniser of a Hugging Face encoder, read once per process."""
+"""Weights and tokeniser of a Hugging Face model, read once per process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ from quickstudy.core.types import Fingerprint
 PACKAGED = "minilm"
 """The encoder that is installed with this package: sentence-transformers/all-MiniLM-L6-v2."""
 
+Kind: TypeAlias = Literal["encoder", "causal"]
+"""Which of transformers' Auto classes reads it."""
+
+CALLED: dict[Kind, str] = {"encoder": "text encoder", "causal": "language model"}
+"""What messages call them."""
+
 _LOADING = threading.Lock()
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -27,10 +33,10 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen encoder; nobody may change it.
+    """A frozen model; nobody may change it.
 
     Attributes:
-        model: the transformers model in eval mode, without its pooler.
+        model: the transformers model in eval mode, an encoder without its pooler.
         tokenizer: its tokeniser; use it under `lock`, since the fast ones keep state.
         fingerprint: digest of the weights as stored, whatever the dtype asked for.
         lock: see `tokenizer`.
@@ -42,21 +48,30 @@ class Base:
     lock: threading.Lock
 
 
-def load_base(name: str, revision: str = "", dtype: torch.dtype = torch.float32, device: str = "cpu") -> Base:
-    """The encoder called `name`: the same object for the same unchanged files, a new one when the files changed.
+def load_base(
+    name: str,
+    revision: str = "",
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    kind: Kind = "encoder",
+) -> Base:
+    """The model called `name`: the same object for the same unchanged files, a new one when the files changed.
 
     Args:
         name: `"minilm"`, a folder, or a name on the Hugging Face hub. Only safetensors weights are read.
         revision: of a hub name.
+        dtype: of its weights.
+        device: where they lie.
+        kind: "encoder", or "causal" for a language model.
 
     Raises:
-        NotAvailable: there is no such encoder, or its files do not hold one.
+        NotAvailable: there is no such model, or its files do not hold one.
     """
     source = source_of(name)
     folder = Path(source)
     stamp = _stamp_of(folder) if folder.is_dir() else ()
     with _LOADING:
-        return _load(source, _public_name(name), revision, dtype, device, stamp)
+        return _load(source, _public_name(name), revision, dtype, device, kind, stamp)
 
 
 def source_of(name: str) -> str:
@@ -96,8 +111,10 @@ def _stamp_of(folder: Path) -> Stamp:
 
 
 @lru_cache(maxsize=4)
-def _load(source: str, name: str, revision: str, dtype: torch.dtype, device: str, _stamp: Stamp) -> Base:
-    model, tokenizer = _read(source, revision)
+def _load(
+    source: str, name: str, revision: str, dtype: torch.dtype, device: str, kind: Kind, _stamp: Stamp
+) -> Base:
+    model, tokenizer = _read(source, revision, kind)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # not used for features, and drawn at random where the file has none
     fingerprint = Fingerprint(name, revision, digest_of(model.state_dict()))
@@ -105,36 +122,38 @@ def _load(source: str, name: str, revision: str, dtype: torch.dtype, device: str
     return Base(model, tokenizer, fingerprint, threading.Lock())
 
 
-def _read(source: str, revision: str) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
+def _read(source: str, revision: str, kind: Kind) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+    reader = {"encoder": AutoModel, "causal": AutoModelForCausalLM}[kind]
     options = {"revision": revision} if revision else {}
     try:
         with _quiet():
-            model, report = AutoModel.from_pretrained(
+            model, report = reader.from_pretrained(
                 source, dtype="auto", use_safetensors=True, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise NotAvailable(_not_found(source, error)) from error
+        raise NotAvailable(_not_found(source, kind, error)) from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise NotAvailable(
-            f"the file of {source!r} lacks {len(missing)} weights of its encoder, first {missing[0]!r}: "
-            "it belongs to another architecture or is incomplete; download it again or name another encoder"
+            f"the file of {source!r} lacks {len(missing)} weights of its {CALLED[kind]}, first {missing[0]!r}: "
+            f"it belongs to another architecture or is incomplete; download it again or name another {CALLED[kind]}"
         )
-    if model.config.is_encoder_decoder:
+    if kind == "encoder" and model.config.is_encoder_decoder:
         raise NotAvailable(f"{source!r} is an encoder-decoder; name an encoder such as 'minilm' or a BERT")
     return model, tokenizer
 
 
-def _not_found(source: str, error: Exception) -> str:
+def _not_found(source: str, kind: Kind, error: Exception) -> str:
     lines = str(error).strip().splitlines()
     cause = lines[0] if lines else type(error).__name__
+    packaged = "'minilm' (installed with this package), " if kind == "encoder" else ""
     return (
-        f"no text encoder {source!r} could be loaded ({cause}). Expected 'minilm' (installed with this package), a "
-        "folder with config.json, a tokeniser and safetensors weights, or a name on the Hugging Face hub, which needs "
-        "the network once (HF_HUB_OFFLINE must not be set) or a filled cache"
+        f"no {CALLED[kind]} {source!r} could be loaded ({cause}). Expected {packaged}a folder with config.json, a "
+        "tokeniser and safetensors weights, or a name on the Hugging Face hub, which needs the network once "
+        "(HF_HUB_OFFLINE must not be set) or a filled cache"
     )
 
 

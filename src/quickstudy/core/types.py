@@ -30,9 +30,10 @@ class Batch:
 
     Attributes:
         inputs: leaves [example, ...].
-        targets: [example] int64 class numbers below `ways`, or [example, output] floats for regression.
+        targets: [example] int64 class numbers below `ways`, [example, output] floats for regression, or
+            [example, token] int64 tokens to be written.
         weights: [example] floats; 0 marks padding, and nothing may depend on what a row of weight 0 holds.
-        ways: number of classes, padded classes included; 0 for regression.
+        ways: number of classes, padded classes included; 0 for regression and for writing.
     """
 
     inputs: Inputs

@@ -101,13 +101,14 @@ class LoraLinear(nn.Module):
             ValueError: there are adapters for another number of rows than `x` has.
         """
         base = F.linear(x, self.weight, self.bias)
+        x = x.to(self.lora_A.dtype)  # float32 matrices beside a base in bfloat16 keep their digits
         if self.lora_A.dim() == 2:
-            return base + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+            return base + (self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)).to(base.dtype)
         if len(self.lora_A) != len(x):
             raise ValueError(f"adapters for {len(self.lora_A)} rows were given, but the batch has {len(x)}")
         rows = x.reshape(len(x), -1, x.shape[-1])
         low = torch.bmm(torch.bmm(rows, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))
-        return base + self.scale * low.reshape(base.shape)
+        return base + (self.scale * low.reshape(base.shape)).to(base.dtype)
 
 
 def gather_adapters(stacked: Params, index: Tensor) -> Params:

@@ -30,12 +30,25 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def weighted_loss(outputs: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of logits [example, ways], or squared error of means [example, output], a weighted mean."""
+    """Cross-entropy of logits [example, ways], or squared error of means [example, output], a weighted mean.
+
+    For logits of a language model [example, token, vocabulary] the mean cross-entropy of all tokens asked about, each
+    with the weight of its example.
+    """
+    if outputs.dim() == 3:
+        return _token_loss(outputs, batch)
     if batch.ways:
         losses = functional.cross_entropy(outputs, batch.targets, reduction="none")
     else:
         losses = (outputs - batch.targets).square().mean(-1)
     return weighted_mean(losses, batch.weights)
+
+
+def _token_loss(outputs: Tensor, batch: Batch) -> Tensor:
+    assert isinstance(batch.inputs, dict), "a language model reads named tensors"
+    counted = (batch.inputs["asked"] > 0) * batch.weights[:, None]
+    losses = functional.cross_entropy(outputs.float().flatten(0, 1), batch.targets.flatten(), reduction="none")
+    return weighted_mean(losses, counted.flatten())
 
 
 def accuracy(outputs: Tensor, batch: Batch) -> Tensor:

@@ -1,0 +1,168 @@
+"""Any Hugging Face causal language model as a backbone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from quickstudy.backbones.base import Backbone
+from quickstudy.backbones.causal_module import CausalModule
+from quickstudy.backbones.completions import Example, packed, padded
+from quickstudy.backbones.encoder_module import ATTENTIONS, skeleton
+from quickstudy.backbones.precision import DTYPES
+from quickstudy.backbones.pretrained import Base, load_base
+from quickstudy.core.errors import InputError
+from quickstudy.core.types import Batch, Fingerprint, Params
+
+USER, ASSISTANT = "user", "assistant"
+
+
+@dataclass(frozen=True)
+class CausalLM(Backbone):
+    """A pretrained language model: its features are the logits of the tokens that come next.
+
+    A task's examples are prompts and the completions that are to be written after them. `batch` makes of them what
+    learners read; only tokens of completions count in a loss.
+
+    Attributes:
+        name: a folder, or a name on the Hugging Face hub.
+        revision: of a hub name.
+        max_tokens: of a prompt with its completion. A longer prompt loses its beginning, with a warning.
+        chat: whether prompts are put to the model as a user's messages, by the tokeniser's chat template; completions
+            are its answers.
+        attention: `"auto"` for eager attention wherever something is differentiated or mapped, so that second
+            derivatives and `torch.vmap` work, and the fused kernel elsewhere; or `"eager"`, or `"sdpa"`.
+        dtype: of the weights, `"float32"` or `"bfloat16"`. What a delta adds is computed in its own.
+        device: where weights, inputs and logits lie.
+
+    Raises:
+        ValueError: when first used, if a field has no meaning; the message names it.
+        NotAvailable: when first used, if the model is not here.
+    """
+
+    name: str
+    revision: str = ""
+    max_tokens: int = 512
+    chat: bool = False
+    attention: str = "auto"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def width(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return int(self._base.model.get_output_embeddings().out_features)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Name, revision and digest of the weights as they are stored, whatever `dtype` is."""
+        return self._base.fingerprint
+
+    @property
+    def end(self) -> int:
+        """The token that ends a completion.
+
+        Raises:
+            InputError: the tokeniser has none.
+        """
+        token = self._base.tokenizer.eos_token_id
+        if token is None:
+            raise InputError(f"the tokeniser of {self.name!r} has no end-of-text token; set its eos_token")
+        return int(token)
+
+    def module(self) -> nn.Module:
+        """A skeleton that maps what `batch` puts into `inputs` to logits [row, asked, vocabulary].
+
+        It is in eval mode. Its weights share their memory with those of all other skeletons of this model.
+        """
+        return CausalModule(skeleton(self._base.model, 0), self.attention).eval()
+
+    def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
+        """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
+        return {name: tensor.detach() for name, tensor in self.module().named_parameters()}
+
+    def batch(self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False) -> Batch:
+        """Prompts with their completions as a learner reads them.
+
+        `inputs` as `CausalModule.forward` takes them, `targets` int64 [row, asked], the tokens of the completions and
+        of their ends, and `weights` [row] of ones.
+
+        Args:
+            prompts: texts.
+            completions: as many.
+            pack: put several examples into a row, none of which sees another, where they fit into `max_tokens`; fewer
+                rows are computed, and weights then count rows, not examples.
+
+        Raises:
+            InputError: there are no examples, their numbers differ, a prompt has no token, or a completion is too long.
+        """
+        if not prompts or len(prompts) != len(completions):
+            raise InputError(f"{len(prompts)} prompts and {len(completions)} completions were given; expected as many")
+        begun = self.begun(prompts)
+        written = self._written(completions)
+        examples = [self._example(*each) for each in zip(begun, written, strict=True)]
+        if cut := sum(len(example.prompt) < len(whole) for example, whole in zip(examples, begun, strict=True)):
+            message = f"{cut} of {len(begun)} prompts lost their beginning: more than {self.max_tokens} tokens"
+            warnings.warn(message, stacklevel=2)
+        rows = packed(examples, self.max_tokens) if pack else [[example] for example in examples]
+        return padded(rows, self.device)
+
+    def begun(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each prompt, with those that the tokeniser or the chat template begins a text with.
+
+        Raises:
+            InputError: a prompt has no token.
+        """
+        base = self._base
+        with base.lock:
+            if self.chat:
+                rows = [_chat_tokens(base, prompt) for prompt in prompts]
+            else:
+                rows = base.tokenizer(list(prompts), verbose=False)["input_ids"]
+        for number, row in enumerate(rows):
+            if not row:
+                raise InputError(f"prompt {number} has no token; give it a text")
+        return [list(row) for row in rows]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What `tokens` say, without special ones."""
+        base = self._base
+        with base.lock:
+            return str(base.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @property
+    def _base(self) -> Base:
+        for field, value, allowed in (("attention", self.attention, ATTENTIONS), ("dtype", self.dtype, (*DTYPES,))):
+            if value not in allowed:
+                raise ValueError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
+        if self.max_tokens < 2:
+            raise ValueError(f"max_tokens is {self.max_tokens}; expected at least 2")
+        return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "causal")
+
+    def _written(self, completions: Sequence[str]) -> list[list[int]]:
+        """The tokens of each completion and its end."""
+        base, end = self._base, self.end
+        with base.lock:
+            rows = base.tokenizer(list(completions), add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*row, end] for row in rows]
+
+    def _example(self, prompt: list[int], completion: list[int]) -> Example:
+        room = self.max_tokens - len(completion)
+        if room < 1:
+            raise InputError(
+                f"a completion has {len(completion)} tokens, with its end; max_tokens is {self.max_tokens}: "
+                "raise it, or shorten the text"
+            )
+        return Example(prompt[-room:], completion)
+
+
+def _chat_tokens(base: Base, prompt: str) -> list[int]:
+    if not base.tokenizer.chat_template:
+        raise InputError(f"the tokeniser of {base.fingerprint.name!r} has no chat template; give chat=False")
+    message = [{"role": USER, "content": prompt}]
+    tokens: list[int] = base.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    return tokens

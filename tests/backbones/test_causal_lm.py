@@ -1,0 +1,163 @@
+"""Language models against transformers itself: logits, losses, generation, in batches, packed, and with adapters."""
+
+import pytest
+import torch
+from language_models import CONFIGS, VOCABULARY
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+from quickstudy.backbones import CausalLM
+from quickstudy.backbones import conformance as checks
+from quickstudy.backbones.completions import Example, packed
+from quickstudy.backbones.generation import generate
+from quickstudy.core.errors import InputError, NotAvailable
+from quickstudy.core.functional import Functional
+from quickstudy.deltas.lora import LoRA, gather_adapters
+
+PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
+
+
+def tokens(text):
+    return [VOCABULARY[letter] for letter in text]
+
+
+def theirs(folder):
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_logits_are_those_of_the_model_alone(kind, language_model):
+    backbone = CausalLM(language_model(kind))
+    batch = backbone.batch(PROMPTS, COMPLETIONS)
+    model = theirs(language_model(kind))
+    with torch.no_grad():
+        found = Functional(backbone.module)({}, batch.inputs)
+        for row, (prompt, completion) in enumerate(zip(PROMPTS, COMPLETIONS, strict=True)):
+            whole = torch.tensor([[*tokens(prompt + completion), VOCABULARY["</s>"]]])
+            expected = model(input_ids=whole).logits[0, len(prompt) - 1 : -1]
+            torch.testing.assert_close(found[row, : len(expected)], expected, atol=1e-5, rtol=1e-5)
+            assert batch.targets[row, : len(expected)].tolist() == whole[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_generation_is_that_of_transformers(kind, language_model):
+    backbone = CausalLM(language_model(kind), max_tokens=40)
+    found = generate(backbone, Functional(backbone.module), {}, PROMPTS, most=12)
+    model = theirs(language_model(kind))
+    for prompt, text in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([tokens(prompt)])
+        with torch.no_grad():
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        assert text == backbone.text(written[0, len(prompt) :].tolist())
+    assert any(found)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_packed_rows_give_the_loss_of_single_ones(kind, language_model):
+    backbone = CausalLM(language_model(kind), max_tokens=18)
+    body = Functional(backbone.module)
+    batches = [backbone.batch(PROMPTS, COMPLETIONS, pack=pack) for pack in (False, True)]
+    assert [len(batch.weights) for batch in batches] == [3, 2]
+    losses = []
+    for batch in batches:
+        asked = batch.inputs["asked"] > 0
+        assert int(asked.sum()) == sum(len(each) + 1 for each in COMPLETIONS)
+        losses.append(cross_entropy(body({}, batch.inputs)[asked], batch.targets[asked]))
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_packing_fills_rows_and_loses_no_example():
+    examples = [Example([1] * prompt, [2] * rest) for prompt, rest in [(1, 1), (5, 4), (2, 1), (3, 3), (1, 2)]]
+    rows = packed(examples, 10)
+    assert sorted(map(len, sum(rows, []))) == sorted(map(len, examples))
+    assert all(sum(map(len, row)) <= 10 for row in rows)
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+def test_conformance(check, kind, language_model):
+    backbone = CausalLM(language_model(kind))
+    check(backbone, backbone.batch(PROMPTS, COMPLETIONS).inputs)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+def test_rows_of_different_adapters_are_written_as_each_alone(kind, language_model):
+    backbone = CausalLM(language_model(kind), max_tokens=40)
+    targets = ("c_attn", "c_proj") if kind == "gpt2" else ("q_proj", "v_proj", "down_proj")
+    delta = LoRA(4, 8, targets)
+    body = Functional(lambda: delta.attach(backbone.module()))
+    start = delta.init(body.module(), {}, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(1)
+    adapters = [
+        {name: tensor + 0.2 * torch.randn(tensor.shape, generator=draws) for name, tensor in start.items()}
+        for _ in range(3)
+    ]
+    stacked = {name: torch.stack([adapter[name] for adapter in adapters]) for name in start}
+    index = torch.tensor([2, 0, 1, 1, 0, 2])
+    prompts = 2 * PROMPTS
+    together = generate(backbone, body, gather_adapters(stacked, index), prompts, most=10)
+    alone = [
+        generate(backbone, body, adapters[number], [prompt], most=10)[0]
+        for number, prompt in zip(index.tolist(), prompts, strict=True)
+    ]
+    assert together == alone
+    assert together != generate(backbone, body, {}, prompts, most=10)
+
+
+def test_an_adapter_in_float32_moves_a_base_in_bfloat16(language_model):
+    backbone = CausalLM(language_model("llama"), dtype="bfloat16")
+    delta = LoRA(2, 4, ("q_proj",))
+    body = Functional(lambda: delta.attach(backbone.module()))
+    inputs = backbone.batch(PROMPTS, COMPLETIONS).inputs
+    params = {name: tensor + 0.5 for name, tensor in delta.init(body.module(), {}, torch.Generator()).items()}
+    found = body(params, inputs)
+    assert found.dtype == torch.bfloat16
+    assert not torch.equal(found, body({}, inputs))
+
+
+def test_draws_follow_the_temperature(language_model):
+    backbone = CausalLM(language_model("llama"))
+    body = Functional(backbone.module)
+
+    def drawn(temperature, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return generate(backbone, body, {}, PROMPTS, 8, temperature, generator)
+
+    assert drawn(5.0, 0) == drawn(5.0, 0) != drawn(5.0, 1)
+    assert drawn(1e-4, 0) == generate(backbone, body, {}, PROMPTS, 8)
+
+
+def test_a_chat_is_put_by_the_template(language_model):
+    backbone = CausalLM(language_model("llama"), chat=True)
+    assert backbone.begun(["ab"]) == [[VOCABULARY["<s>"], *tokens("u=ab>a=")]]
+    batch = backbone.batch(["ab"], ["c"])
+    assert batch.targets.tolist() == [[VOCABULARY["c"], VOCABULARY["</s>"]]]
+
+
+def test_a_long_prompt_loses_its_beginning_with_a_warning(language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=8)
+    with pytest.warns(UserWarning, match="1 of 2 prompts lost their beginning"):
+        batch = backbone.batch(["abcdefghij", "a"], ["xyz", "x"])
+    assert batch.inputs["input_ids"][0, :4].tolist() == tokens("ghij")
+
+
+def test_bad_input_has_a_clear_error(language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=8)
+    body = Functional(backbone.module)
+    with pytest.raises(InputError, match="2 prompts and 1 completions"):
+        backbone.batch(["a", "b"], ["c"])
+    with pytest.raises(InputError, match="prompt 1 has no token"):
+        backbone.batch(["a", ""], ["c", "d"])
+    with pytest.raises(InputError, match="max_tokens is 8"):
+        backbone.batch(["a"], ["abcdefghi"])
+    with pytest.raises(InputError, match="shorten it"):
+        generate(backbone, body, {}, ["abcdefgh"])
+    with pytest.raises(InputError, match="at least one"):
+        generate(backbone, body, {}, [])
+    with pytest.raises(ValueError, match="most is 0"):
+        generate(backbone, body, {}, ["a"], most=0)
+    with pytest.raises(ValueError, match="attention is 'flash'"):
+        CausalLM(language_model("llama"), attention="flash").module()
+    with pytest.raises(NotAvailable, match="no language model"):
+        CausalLM("no-such-folder").module()

@@ -111,9 +111,7 @@ def _stamp_of(folder: Path) -> Stamp:
 
 
 @lru_cache(maxsize=4)
-def _load(
-    source: str, name: str, revision: str, dtype: torch.dtype, device: str, kind: Kind, _stamp: Stamp
-) -> Base:
+def _load(source: str, name: str, revision: str, dtype: torch.dtype, device: str, kind: Kind, _stamp: Stamp) -> Base:
     model, tokenizer = _read(source, revision, kind)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # not used for features, and drawn at random where the file has none

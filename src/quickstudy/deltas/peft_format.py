@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ _PICKLED = "adapter_model.bin"
 _OUTER = "base_model."
 _ENDS = (".lora_A", ".lora_B")
 
+TaskType: TypeAlias = Literal["FEATURE_EXTRACTION", "CAUSAL_LM"]
+"""PEFT's word for what the base is: an encoder or a causal language model."""
+
 UNSUPPORTED = "unsupported"
 """The `FileRefused.reason` of a folder that PEFT reads and this package does not; all others are in `core.files`."""
 
@@ -32,7 +36,7 @@ _PLAIN: dict[str, tuple[Json, ...]] = {
     "use_qalora": (False,),
     "use_bdlora": (None, False),
     "lora_bias": (False,),
-    "fan_in_fan_out": (False,),
+    "fan_in_fan_out": (False, True),  # tells PEFT how GPT-2 keeps its base weights; the matrices are the same
     "modules_to_save": (None, []),
     "rank_pattern": (None, {}),
     "alpha_pattern": (None, {}),
@@ -49,14 +53,22 @@ _PLAIN: dict[str, tuple[Json, ...]] = {
 """What these entries must be, if there, for the folder to hold plain LoRA matrices on an unchanged base."""
 
 
-def write_peft(folder: Path | str, params: Mapping[str, Tensor], lora: LoRA, base_name: str) -> None:
+def write_peft(
+    folder: Path | str,
+    params: Mapping[str, Tensor],
+    lora: LoRA,
+    base_name: str,
+    task_type: TaskType = "FEATURE_EXTRACTION",
+) -> None:
     """Writes `params` as a PEFT folder, whole or not at all.
 
     Args:
         folder: made, or replaced where it holds such a folder already.
-        params: `<name>.lora_A` [rank, input] and `<name>.lora_B` [output, rank], names as in a text encoder's module.
+        params: `<name>.lora_A` [rank, input] and `<name>.lora_B` [output, rank], names as in the module of a text
+            encoder or language model.
         lora: its rank, alpha and scaling are written; the targets written are exactly the layers in `params`.
         base_name: what PEFT users load as the base.
+        task_type: what the base is.
 
     Raises:
         ValueError: a name or shape is not that of a LoRA matrix of this rank, or a matrix lacks its partner.
@@ -70,7 +82,7 @@ def write_peft(folder: Path | str, params: Mapping[str, Tensor], lora: LoRA, bas
     tensors = {f"{_OUTER}{name}.weight": tensor for name, tensor in params.items()}
     with atomic_folder(folder, droppable=("README.md",)) as place:
         write_tensors(place / WEIGHTS, tensors, {"format": "pt"})
-        write_json(place / CONFIG, _config(modules, lora, base_name))
+        write_json(place / CONFIG, {**_config(modules, lora, base_name), "task_type": task_type})
 
 
 def read_peft(folder: Path | str) -> tuple[LoRA, Params]:
@@ -112,7 +124,6 @@ def _modules(params: Mapping[str, Tensor]) -> list[str]:
 def _config(modules: list[str], lora: LoRA, base_name: str) -> Json:
     return {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
         "base_model_name_or_path": base_name,
         "inference_mode": True,
         "r": lora.rank,

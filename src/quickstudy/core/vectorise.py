@@ -331,10 +331,11 @@ def _padded(tensors: list[Tensor]) -> Tensor:
     if len(kinds) != 1:
         raise ValueError(f"episodes differ in axes or types: {sorted(map(str, kinds))}; stack tasks of one source")
     largest = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    return torch.stack([_pad_to(tensor, largest) for tensor in tensors])
+    return torch.stack([pad_to(tensor, largest) for tensor in tensors])
 
 
-def _pad_to(tensor: Tensor, shape: list[int]) -> Tensor:
+def pad_to(tensor: Tensor, shape: list[int]) -> Tensor:
+    """`tensor` with zeros at the end of each axis, up to `shape`."""
     missing = [wanted - size for wanted, size in zip(shape, tensor.shape, strict=True)]
     if not any(missing):
         return tensor

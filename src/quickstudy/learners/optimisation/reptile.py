@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.parameters import detach, split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+from quickstudy.core.vectorise import pad_to
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import blank, task_outputs, weighted_loss
 from quickstudy.learners.network import Network
@@ -73,5 +74,11 @@ class Reptile(Learner):
 
 
 def _together(support: Batch, query: Batch) -> Batch:
-    joined: Batch = tree_map(lambda first, second: torch.cat([first, second]), support, query)
-    return joined
+    """Both, with zeros after the shorter texts, as padding is."""
+
+    def joined(first: Tensor, second: Tensor) -> Tensor:
+        longest = [max(sizes) for sizes in zip(first.shape[1:], second.shape[1:], strict=True)]
+        return torch.cat([pad_to(part, [len(part), *longest]) for part in (first, second)])
+
+    both: Batch = tree_map(joined, support, query)
+    return both

@@ -1,0 +1,73 @@
+"""Tasks of texts to be written: prompts, each with the completion that is wanted after it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from quickstudy.core.types import Batch, Episode
+from quickstudy.tasks.base import TaskSource
+
+Encode: TypeAlias = Callable[[Sequence[str], Sequence[str]], Batch]
+"""Prompts and completions to what a learner reads, such as the `batch` of a language model."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One example: what is given, and what is to be written after it."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """One task, drawn.
+
+    Attributes:
+        name: for messages.
+        description: what is to be done, in words; empty where nobody says.
+        support: the examples to learn from.
+        query: the examples to be judged on; no prompt of them is in `support`.
+    """
+
+    name: str
+    description: str
+    support: tuple[Pair, ...]
+    query: tuple[Pair, ...]
+
+
+class TextTaskSource(ABC):
+    """A distribution over such tasks: a frozen dataclass."""
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> TextTask:
+        """One task; the same seed gives the same."""
+
+
+@dataclass(frozen=True)
+class EncodedTextTasks(TaskSource):
+    """Text tasks as episodes of tokens.
+
+    Attributes:
+        source: of the tasks.
+        encode: what turns a task's pairs into a batch.
+    """
+
+    source: TextTaskSource
+    encode: Encode
+
+    def sample(self, generator: torch.Generator) -> Episode:
+        """One episode: targets are tokens, `ways` 0."""
+        return self.episode(self.source.draw(generator))
+
+    def episode(self, task: TextTask) -> Episode:
+        """`task` as an episode."""
+        return Episode(self._encoded(task.support), self._encoded(task.query), task.name)
+
+    def _encoded(self, pairs: Sequence[Pair]) -> Batch:
+        return self.encode([pair.prompt for pair in pairs], [pair.completion for pair in pairs])

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones import conformance as checks
 from quickstudy.backbones.completions import Example, packed
-from quickstudy.backbones.generation import generate
+from quickstudy.backbones.generation import begin, generate
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.deltas.lora import LoRA, gather_adapters
@@ -19,6 +19,10 @@ PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
 
 def tokens(text):
     return [VOCABULARY[letter] for letter in text]
+
+
+def written(backbone, body, params, prompts, *more, **options):
+    return generate(backbone, body, params, begin(backbone, prompts), *more, **options)
 
 
 def theirs(folder):
@@ -42,13 +46,13 @@ def test_logits_are_those_of_the_model_alone(kind, language_model):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_generation_is_that_of_transformers(kind, language_model):
     backbone = CausalLM(language_model(kind), max_tokens=40)
-    found = generate(backbone, Functional(backbone.module), {}, PROMPTS, most=12)
+    found = written(backbone, Functional(backbone.module), {}, PROMPTS, most=12)
     model = theirs(language_model(kind))
     for prompt, text in zip(PROMPTS, found, strict=True):
         ids = torch.tensor([tokens(prompt)])
         with torch.no_grad():
-            written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
-        assert text == backbone.text(written[0, len(prompt) :].tolist())
+            whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        assert text == backbone.text(whole[0, len(prompt) :].tolist())
     assert any(found)
 
 
@@ -96,13 +100,13 @@ def test_rows_of_different_adapters_are_written_as_each_alone(kind, language_mod
     stacked = {name: torch.stack([adapter[name] for adapter in adapters]) for name in start}
     index = torch.tensor([2, 0, 1, 1, 0, 2])
     prompts = 2 * PROMPTS
-    together = generate(backbone, body, gather_adapters(stacked, index), prompts, most=10)
+    together = written(backbone, body, gather_adapters(stacked, index), prompts, most=10)
     alone = [
-        generate(backbone, body, adapters[number], [prompt], most=10)[0]
+        written(backbone, body, adapters[number], [prompt], most=10)[0]
         for number, prompt in zip(index.tolist(), prompts, strict=True)
     ]
     assert together == alone
-    assert together != generate(backbone, body, {}, prompts, most=10)
+    assert together != written(backbone, body, {}, prompts, most=10)
 
 
 def test_an_adapter_in_float32_moves_a_base_in_bfloat16(language_model):
@@ -122,10 +126,10 @@ def test_draws_follow_the_temperature(language_model):
 
     def drawn(temperature, seed):
         generator = torch.Generator().manual_seed(seed)
-        return generate(backbone, body, {}, PROMPTS, 8, temperature, generator)
+        return written(backbone, body, {}, PROMPTS, 8, temperature, generator)
 
     assert drawn(5.0, 0) == drawn(5.0, 0) != drawn(5.0, 1)
-    assert drawn(1e-4, 0) == generate(backbone, body, {}, PROMPTS, 8)
+    assert drawn(1e-4, 0) == written(backbone, body, {}, PROMPTS, 8)
 
 
 def test_a_chat_is_put_by_the_template(language_model):
@@ -152,11 +156,11 @@ def test_bad_input_has_a_clear_error(language_model):
     with pytest.raises(InputError, match="max_tokens is 8"):
         backbone.batch(["a"], ["abcdefghi"])
     with pytest.raises(InputError, match="shorten it"):
-        generate(backbone, body, {}, ["abcdefgh"])
+        written(backbone, body, {}, ["abcdefgh"])
     with pytest.raises(InputError, match="at least one"):
-        generate(backbone, body, {}, [])
+        written(backbone, body, {}, [])
     with pytest.raises(ValueError, match="most is 0"):
-        generate(backbone, body, {}, ["a"], most=0)
+        written(backbone, body, {}, ["a"], most=0)
     with pytest.raises(ValueError, match="attention is 'flash'"):
         CausalLM(language_model("llama"), attention="flash").module()
     with pytest.raises(NotAvailable, match="no language model"):

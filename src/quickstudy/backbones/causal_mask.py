@@ -7,23 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SHARED = -1
+"""The number of a text that all later texts of the row see."""
+
 
 def seen(segments: Tensor) -> Tensor:
     """bool [row, token, token]: whether a token (axis 1) sees another (axis 2).
 
-    It sees itself and what comes before it in the same text.
+    It sees itself, what comes before it in the same text, and what comes before it in the shared one.
 
     Args:
-        segments: int64 [row, token], the number of the text that a token belongs to, from 1; 0 for padding.
+        segments: int64 [row, token], the number of the text that a token belongs to, from 1, or `SHARED`; 0 for
+            padding.
     """
     tokens = segments.shape[-1]
     before = torch.ones(tokens, tokens, dtype=torch.bool, device=segments.device).tril()
-    same = segments[:, :, None] == segments[:, None, :]
-    return before & same & (segments > 0)[:, None, :]
+    others = segments[:, None, :]
+    return before & ((segments[:, :, None] == others) | (others == SHARED)) & (others != 0)
 
 
 def places(sees: Tensor) -> Tensor:
-    """int64 [row, token]: the place of each token in its text, from 0, given what `seen` returned."""
+    """int64 [row, token]: how many tokens a token sees before it, its place in its text, of what `seen` returned."""
     return (sees.sum(-1) - 1).clamp(min=0)
 
 

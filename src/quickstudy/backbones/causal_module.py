@@ -29,8 +29,8 @@ class CausalModule(nn.Module):
 
         Args:
             inputs: `input_ids` int64 [row, token]; `segments` int64 [row, token], the number of the text that a token
-                belongs to, from 1, and 0 for padding; `asked` int64 [row, asked], places in the row, counted from 1,
-                and 0 for padding.
+                belongs to, from 1, `SHARED` for what all later texts see, and 0 for padding; `asked` int64
+                [row, asked], places in the row, counted from 1, and 0 for padding.
             cache: transformers' cache of what came before, which gets the tokens of `inputs` too. `segments` then holds
                 the earlier tokens as well: [row, earlier + token].
         """

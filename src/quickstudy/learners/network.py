@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +53,11 @@ class Network:
             params["head.bias"] = torch.zeros(self.outputs)
         return {name: tensor.to(self.device) for name, tensor in params.items()}
 
-    def features(self, params: Params, inputs: Inputs) -> Tensor:
-        """[example, width]."""
+    def features(self, params: Params, inputs: Inputs, *more: Any) -> Tensor:
+        """[example, width]; `more` goes to the backbone's module too."""
         prefix = "body."
         body = {name[len(prefix) :]: tensor for name, tensor in params.items() if name.startswith(prefix)}
-        return self._body(body, inputs)
+        return self._body(body, inputs, *more)
 
     def __call__(self, params: Params, inputs: Inputs) -> Tensor:
         """[example, output]: the head on the features; the features themselves where there is no head."""

@@ -1,0 +1,140 @@
+"""In-context learning with a language model: the support is written in front of what is asked.
+
+Brown et al., 2020, arXiv 2005.14165. Meta-training on it, whatever the delta, is MetaICL's direct objective (Min et
+al., 2021, arXiv 2110.15943). No weights change for a task; its adapter is the demonstrations.
+
+Which demonstrations stand before a prompt, and in what order, is chosen by the tokens that prompts share, as cosines of
+their counts: the nearest ones with the nearest last (Liu et al., 2021, arXiv 2101.06804), or such that are near and
+unlike each other (maximal marginal relevance: Carbonell and Goldstein, 1998).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from quickstudy.backbones.causal_mask import SHARED
+from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
+from quickstudy.learners.base import Learner
+from quickstudy.learners.losses import blank, query_loss
+from quickstudy.learners.network import Network
+
+
+@dataclass(frozen=True)
+class Demonstrations(Learner):
+    """Writes demonstrations before each prompt.
+
+    Attributes:
+        network: a language model and a delta, without a head.
+        choose: "all" of the support in its order, "nearest" or "diverse".
+        most: how many the last two choose for each prompt.
+        variety: of "diverse": how much likeness to those already chosen counts against likeness to the prompt, 0 to 1.
+
+    Raises:
+        ValueError: `choose` is unknown, `most` is below 1, or `variety` is not between 0 and 1.
+    """
+
+    name: ClassVar[str] = "demonstrations"
+    order_matters: ClassVar[bool] = True
+    weights_repeat: ClassVar[bool] = False
+
+    network: Network
+    choose: Literal["all", "nearest", "diverse"] = "all"
+    most: int = 8
+    variety: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.choose not in {"all", "nearest", "diverse"}:
+            raise ValueError(f'choose is {self.choose!r}; give "all", "nearest" or "diverse"')
+        if self.most < 1 or not 0 <= self.variety <= 1:
+            raise ValueError(f"most is {self.most} and variety {self.variety}; give at least 1, and 0 to 1")
+
+    def init(self, generator: torch.Generator) -> Params:
+        """The network's starting values."""
+        return self.network.init(generator)
+
+    def loss(self, params: Params, episode: Episode) -> Tensor:
+        """The cross-entropy of the query's tokens after the support."""
+        return query_loss(self, params, episode)
+
+    def adapt(self, params: Params, support: Batch) -> Adapter:  # noqa: ARG002 - the contract's signature
+        """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""
+        support = blank(support)
+        rows = _tensors(support.inputs)
+        tensors = {"input_ids": rows["input_ids"], "segments": rows["segments"], "prompt": _prompts(rows).long()}
+        return Adapter(tensors, self.name, base=self.network.backbone.fingerprint)
+
+    def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
+        """Logits [example, token asked about, vocabulary], each example after demonstrations of its own."""
+        rows = _tensors(inputs)
+        if self.choose != "all":
+            return Prediction(self.network(params, self.continued(params, adapter, rows)[1]))
+        # All examples behind one copy of the support, where none sees another.
+        context = {name: tensor.flatten() for name, tensor in adapter.tensors.items()}
+        count = len(rows["asked"])
+        length, tokens = context["input_ids"].shape[-1], rows["input_ids"].shape[-1]
+        numbers = torch.arange(1, count + 1, device=rows["asked"].device)[:, None]
+        ids = torch.cat([context["input_ids"], rows["input_ids"].flatten()])
+        shared = torch.where(context["segments"] != 0, SHARED, 0)
+        segments = torch.cat([shared, torch.where(rows["segments"] != 0, numbers, 0).flatten()])
+        places = rows["asked"] + length + tokens * (numbers - 1)
+        asked = torch.where(rows["asked"] > 0, places, 0)
+        logits = self.network(
+            params, {"input_ids": ids[None], "segments": segments[None], "asked": asked.flatten()[None]}
+        )
+        return Prediction(logits.reshape(*asked.shape, -1))
+
+    def continued(self, params: Params, adapter: Adapter, rows: dict[str, Tensor]) -> tuple[Params, dict[str, Tensor]]:
+        """What the network is run with to write after `rows`: these with their demonstrations before them."""
+        order = self._order(adapter, rows)
+        before = {name: tensor[order].flatten(1) for name, tensor in adapter.tensors.items() if name != "prompt"}
+        found = {name: torch.cat([before[name], rows[name]], 1) for name in ("input_ids", "segments")}
+        length = before["input_ids"].shape[1]
+        return params, found | {"asked": torch.where(rows["asked"] > 0, rows["asked"] + length, 0)}
+
+    def _order(self, adapter: Adapter, rows: dict[str, Tensor]) -> Tensor:
+        """int64 [row, demonstration]: which rows of the support, the first first."""
+        count, asked = len(adapter.tensors["input_ids"]), rows["asked"]
+        if self.choose == "all":
+            return torch.arange(count, device=asked.device).expand(len(asked), -1)
+        known, there = adapter.tensors["input_ids"], adapter.tensors["prompt"] > 0
+        near = _likeness(rows["input_ids"], _prompts(rows), known, there)
+        # Rows of padding have no token and come last.
+        near = torch.where(there.any(1), near, -1.0)
+        among = _likeness(known, there, known, there)
+        most, chosen = min(self.most, count), []
+        weight = 0.0 if self.choose == "nearest" else self.variety
+        likest = torch.zeros_like(near)
+        taken = torch.zeros_like(near)
+        for _ in range(most):
+            best = ((1 - weight) * near - weight * likest - 4 * taken).argmax(-1, keepdim=True)
+            chosen.append(best)
+            taken = taken.scatter(-1, best, 1.0)
+            likest = torch.maximum(likest, among[best[:, 0]])
+        return torch.cat(chosen[::-1], -1)
+
+
+def _tensors(inputs: Inputs) -> dict[str, Tensor]:
+    assert isinstance(inputs, dict), "a language model reads named tensors"
+    return inputs
+
+
+def _prompts(rows: dict[str, Tensor]) -> Tensor:
+    """bool [row, token]: the tokens up to the first one asked about."""
+    places = torch.arange(1, rows["input_ids"].shape[-1] + 1, device=rows["asked"].device)
+    return (places <= rows["asked"][:, :1]) & (rows["segments"] != 0)
+
+
+def _likeness(ids: Tensor, real: Tensor, others: Tensor, real_others: Tensor) -> Tensor:
+    """[row, other]: the cosine of the counts of tokens; 0 where one has none."""
+
+    def shared(one: Tensor, here: Tensor, other: Tensor, there: Tensor) -> Tensor:
+        same = one[:, None, :, None] == other[None, :, None, :]
+        return (same & here[:, None, :, None] & there[None, :, None, :]).sum((-1, -2)).float()
+
+    lengths = [shared(side, mask, side, mask).diagonal() for side, mask in ((ids, real), (others, real_others))]
+    norms = (lengths[0][:, None] * lengths[1]).sqrt()
+    return shared(ids, real, others, real_others) / norms.clamp(min=1.0)

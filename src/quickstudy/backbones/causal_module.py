@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from quickstudy.backbones.causal_mask import masks_for, places, seen
+from quickstudy.backbones.causal_mask import SHARED, masks_for, places, seen
 from quickstudy.backbones.encoder_module import choose_attention
+from quickstudy.core.places import KeysAndValues, PrefixPlace, PromptPlace
 
 
 class CausalModule(nn.Module):
@@ -21,6 +23,10 @@ class CausalModule(nn.Module):
         super().__init__()
         self.model = _with_linears(model)
         self.attention = attention
+        embeddings = model.get_input_embeddings()
+        name = next(name for name, part in self.named_modules() if part is embeddings)
+        self.prompt = PromptPlace(name)
+        self.prefix = PrefixPlace(self._read, embeddings.num_embeddings)
         self._asked: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._only_asked)
 
@@ -33,30 +39,80 @@ class CausalModule(nn.Module):
                 [row, asked], places in the row, counted from 1, and 0 for padding.
             cache: transformers' cache of what came before, which gets the tokens of `inputs` too. `segments` then holds
                 the earlier tokens as well: [row, earlier + token].
+
+        Raises:
+            ValueError: a prompt or prefix is for another number of rows, or leaves too few places for the texts.
         """
         choose_attention(self.model, self.attention)
-        ids, segments = inputs["input_ids"], inputs["segments"]
-        sees = seen(segments)
+        segments, asked = inputs["segments"], inputs["asked"]
+        rows, new = inputs["input_ids"].shape
+        begins = segments.shape[-1] == new
+        text = {"input_ids": inputs["input_ids"]}
+        if begins and self.prompt.tokens:
+            text = {"inputs_embeds": self._after_prompt(inputs["input_ids"])}
+            asked, new = asked + self.prompt.tokens, new + self.prompt.tokens
+        if begins and self.prefix.tokens:
+            cache = _with_prefix(cache, self.prefix(rows), self.model.dtype)
+        sees = seen(self._with_front(segments))
         everywhere = places(sees)
-        new = ids.shape[-1]
         asking = everywhere[:, -new:]
         masks = masks_for(self.model, sees[:, -new:], asking, everywhere)
-        self._asked = (inputs["asked"] - 1).clamp(min=0)
+        self._asked = (asked - 1).clamp(min=0)
         more = {} if cache is None else {"past_key_values": cache}
         try:
-            found = self.model(
-                input_ids=ids, attention_mask=masks, position_ids=asking, use_cache=cache is not None, **more
-            )
+            found = self.model(**text, attention_mask=masks, position_ids=asking, use_cache=cache is not None, **more)
         finally:
             self._asked = None
         logits: Tensor = found.logits
         return logits
+
+    def _after_prompt(self, ids: Tensor) -> Tensor:
+        """[row, prompt + token, width]: embeddings."""
+        embedded = self.model.get_input_embeddings()(ids)
+        return torch.cat([self.prompt(len(ids)).to(embedded.dtype), embedded], 1)
+
+    def _with_front(self, segments: Tensor) -> Tensor:
+        """int64 [row, front + token]: `segments` after those of the prefix and the prompt, which all texts see."""
+        front = self.prefix.tokens + self.prompt.tokens
+        if not front:
+            return segments
+        rows, tokens = segments.shape
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if most and front + tokens > most:
+            raise ValueError(
+                f"{front} tokens of a prompt or prefix and {tokens} of texts are more than the {most} places of the "
+                "model; give fewer of them, or a smaller max_tokens"
+            )
+        return torch.cat([segments.new_full((rows, front), SHARED), segments], 1)
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor) -> KeysAndValues:
+        """Of each layer, the keys and values [head, token, width] of a text int64 [token]."""
+        from transformers import DynamicCache
+
+        cache, device = DynamicCache(), self.model.get_input_embeddings().weight.device
+        self._asked = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        try:
+            self.model(input_ids=ids[None].to(device), past_key_values=cache, use_cache=True)
+        finally:
+            self._asked = None
+        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
     def _only_asked(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Before the output layer: keeps the activations that are asked about, so that no other logits are made."""
         assert self._asked is not None, "the output layer was called by another than this module"
         index = self._asked[:, :, None].expand(-1, -1, inputs[0].shape[-1])
         return (inputs[0].gather(1, index), *inputs[1:])
+
+
+def _with_prefix(cache: Any, prefix: KeysAndValues, dtype: torch.dtype) -> Any:
+    """`cache`, or a new one, with keys and values of each layer in it."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache() if cache is None else cache
+    for number, (keys, values) in enumerate(prefix):
+        cache.update(keys.to(dtype), values.to(dtype), number)
+    return cache
 
 
 def _with_linears(model: Any) -> Any:

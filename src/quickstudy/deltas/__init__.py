@@ -7,3 +7,5 @@ from quickstudy.deltas.lora import LoRA as LoRA
 from quickstudy.deltas.lora import gather_adapters as gather_adapters
 from quickstudy.deltas.peft_format import read_peft as read_peft
 from quickstudy.deltas.peft_format import write_peft as write_peft
+from quickstudy.deltas.prefix import Prefix as Prefix
+from quickstudy.deltas.prompt import Prompt as Prompt

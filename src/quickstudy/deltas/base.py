@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,14 +12,17 @@ from quickstudy.core.types import Params
 
 
 class Delta(ABC):
-    """A description of the tensors that training or adapting may change in a module. A frozen dataclass."""
+    """A description of the tensors that training or adapting may change in a module. A frozen dataclass.
+
+    Attributes:
+        keeps_outputs: whether the attached module computes as before while its tensors are what `init` returned.
+    """
+
+    keeps_outputs: ClassVar[bool] = True
 
     @abstractmethod
     def attach(self, module: nn.Module) -> nn.Module:
-        """`module`, changed in place, with places for this delta's tensors.
-
-        It computes the same as before while these are what `init` returned.
-        """
+        """`module`, changed in place, with places for this delta's tensors."""
 
     @abstractmethod
     def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:

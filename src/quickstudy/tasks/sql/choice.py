@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlglot import TokenType, exp
+from sqlglot.errors import ParseError
 from sqlglot.generator import Generator
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+T = TypeVar("T")
 
 Writer: TypeAlias = Callable[[Any, Any], str]
 """A generator and a node -> its text."""
@@ -75,6 +78,18 @@ DELIMITERS = frozenset("~#`\"'[]{}")
 def marks_of(sign: str) -> frozenset[str]:
     """The sign, and those of its characters that may also stand around names or strings."""
     return frozenset({sign, *(DELIMITERS & set(sign))})
+
+
+def readable(read: Callable[[str], T], text: str) -> T:
+    """What `read` makes of the text.
+
+    Raises:
+        ParseError: it cannot be read. On texts that are no SQL at all sqlglot's parsers fail in other ways too.
+    """
+    try:
+        return read(text)
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ParseError(f"{text!r} cannot be read: {error}") from error
 
 
 def operator(sign: str) -> Writer:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from sqlglot import Dialect, Token, Tokenizer, TokenType, exp, generator, parser
-from sqlglot.errors import ParseError
 
 from quickstudy.tasks.sql import date_forms, lexical_forms
 from quickstudy.tasks.sql.choice import Choice, Reader
@@ -199,14 +198,7 @@ class _Parts:
 
 def _reading(read: Reader) -> Callable[[Any], exp.Expr]:
     """A parser of the arguments of a function."""
-
-    def parse(self: Any) -> exp.Expr:
-        try:
-            return read(self._parse_function_args())
-        except (IndexError, KeyError, ValueError, AttributeError) as error:
-            raise ParseError(f"the arguments of a function are not what it takes: {error}") from error
-
-    return parse
+    return lambda self: read(self._parse_function_args())
 
 
 def _between(first: str, last: str, escape: str) -> str:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import torch
-from sqlglot import Dialect, ErrorLevel, exp
+from sqlglot import Dialect, ErrorLevel, Token, TokenType, exp
 from sqlglot.errors import ParseError
 
 from quickstudy.core.errors import TaskError
 from quickstudy.tasks.sql import clause_forms, date_forms, expression_forms, lexical_forms, spellings
-from quickstudy.tasks.sql.choice import SPLITS, Choice, Split
+from quickstudy.tasks.sql.choice import SPLITS, Choice, Split, readable
 from quickstudy.tasks.sql.dialect_classes import built
 
 SEEDS: dict[Split, range] = {
@@ -104,16 +104,27 @@ class InventedDialect:
         """The text of a canonical tree."""
         return self.dialect.generate(tree, unsupported_level=ErrorLevel.IGNORE)
 
+    def tokens(self, text: str) -> list[Token]:
+        """The text, cut into words and signs, in their own spelling."""
+        found = self.dialect.tokenize(text)
+        for token in found:
+            if token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER):
+                token.text = text[token.start : token.end + 1]
+        return found
+
     def read(self, text: str) -> exp.Expr:
         """The canonical tree of a text.
 
         Raises:
             sqlglot.errors.SqlglotError: it cannot be read.
         """
-        found = self.dialect.parse(text)
+        found = readable(self._statements, text)
         if len(found) != 1 or found[0] is None:
             raise ParseError(f"expected one statement, got {len(found)}: {text!r}")
         return found[0]
+
+    def _statements(self, text: str) -> list[exp.Expr | None]:
+        return self.dialect.parse(text)
 
 
 def draw_invented(split: Split, source: torch.Generator) -> InventedDialect:

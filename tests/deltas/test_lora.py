@@ -5,7 +5,7 @@ from torch.func import functional_call
 
 from quickstudy.core.functional import Functional
 from quickstudy.deltas import LoRA, gather_adapters
-from quickstudy.deltas.lora import LoraLinear
+from quickstudy.deltas.lora import LoraLinear, pruned
 
 
 def drawn(delta, factory, seed):
@@ -112,3 +112,25 @@ def test_attaching_twice_is_refused(factory):
     module = LoRA().attach(factory())
     with pytest.raises(ValueError, match="match no linear layer"):
         LoRA().attach(module)
+
+
+def test_pruning_drops_the_ranks_that_hardly_count_and_keeps_the_product():
+    generator = torch.Generator().manual_seed(0)
+    params = {}
+    for layer, strong in (("one", 2), ("two", 3)):
+        scales = torch.tensor([1.0] * strong + [1e-4] * (5 - strong))[torch.randperm(5, generator=generator)]
+        params[f"{layer}.lora_A"] = torch.randn(5, 7, generator=generator)
+        params[f"{layer}.lora_B"] = torch.randn(6, 5, generator=generator) * scales
+    for before in (LoRA(5, 10), LoRA(5, 10, rslora=True)):
+        after, found = pruned(before, params)
+        assert after.rank == 3
+        for layer in ("one", "two"):
+            whole, rest = (
+                lora.scale * tensors[f"{layer}.lora_B"] @ tensors[f"{layer}.lora_A"]
+                for lora, tensors in ((before, params), (after, found))
+            )
+            torch.testing.assert_close(rest, whole, atol=0.02, rtol=0)
+    assert int((pruned(LoRA(5), params)[1]["one.lora_B"].norm(dim=0) > 0).sum()) == 2
+    assert pruned(LoRA(5), params, 0.0)[0].rank == 5
+    with pytest.raises(ValueError, match="share is 1"):
+        pruned(LoRA(5), params, 1)

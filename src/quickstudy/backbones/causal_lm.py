@@ -5,17 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quickstudy.backbones.base import Backbone
 from quickstudy.backbones.causal_module import CausalModule
+from quickstudy.backbones.causal_reader import CausalReader
 from quickstudy.backbones.completions import Example, packed, padded
 from quickstudy.backbones.encoder_module import ATTENTIONS, skeleton
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
 from quickstudy.core.errors import InputError
+from quickstudy.core.functional import Functional
 from quickstudy.core.types import Batch, Fingerprint, Params
 
 USER, ASSISTANT = "user", "assistant"
@@ -85,7 +88,9 @@ class CausalLM(Backbone):
         """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
         return {name: tensor.detach() for name, tensor in self.module().named_parameters()}
 
-    def batch(self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False) -> Batch:
+    def batch(
+        self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False, notes: Sequence[str] = ()
+    ) -> Batch:
         """Prompts with their completions as a learner reads them.
 
         `inputs` as `CausalModule.forward` takes them, `targets` int64 [row, asked], the tokens of the completions and
@@ -96,6 +101,8 @@ class CausalLM(Backbone):
             completions: as many.
             pack: put several examples into a row, none of which sees another, where they fit into `max_tokens`; fewer
                 rows are computed, and weights then count rows, not examples.
+            notes: texts after which nothing is to be written, such as a description of the task; a row each, the last
+                ones. They count in no loss.
 
         Raises:
             InputError: there are no examples, their numbers differ, a prompt has no token, or a completion is too long.
@@ -109,6 +116,7 @@ class CausalLM(Backbone):
             message = f"{cut} of {len(begun)} prompts lost their beginning: more than {self.max_tokens} tokens"
             warnings.warn(message, stacklevel=2)
         rows = packed(examples, self.max_tokens) if pack else [[example] for example in examples]
+        rows += [[Example(note[-self.max_tokens :], [])] for note in (self.begun(notes) if notes else ())]
         return padded(rows, self.device)
 
     def begun(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -133,6 +141,18 @@ class CausalLM(Backbone):
         base = self._base
         with base.lock:
             return str(base.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @torch.no_grad()
+    def activations(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[row, token, width]: what the last layer of the model as it is makes of `input_ids` and `segments`.
+
+        `inputs` as `batch` gives them; what is asked about does not matter.
+        """
+        return self._reader({}, {name: inputs[name] for name in ("input_ids", "segments")})
+
+    @cached_property
+    def _reader(self) -> Functional:
+        return Functional(lambda: CausalReader(skeleton(self._base.model, 0), self.attention).eval())
 
     @property
     def _base(self) -> Base:

@@ -59,7 +59,7 @@ def padded(rows: Sequence[Sequence[Example]], device: str = "cpu") -> Batch:
             places += range(first, first + len(example.completion))
             wanted += example.completion
         for name, values in zip(names, (tokens, marks, places, wanted), strict=True):
-            columns[name].append(torch.tensor(values))
+            columns[name].append(torch.tensor(values, dtype=torch.int64))
     found = {name: pad_sequence(column, batch_first=True).to(device) for name, column in columns.items()}
     targets = found.pop("targets")
     return Batch(found, targets, torch.ones(len(rows), device=device))

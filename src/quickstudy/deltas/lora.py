@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,36 @@ class LoraLinear(nn.Module):
         rows = x.reshape(len(x), -1, x.shape[-1])
         low = torch.bmm(torch.bmm(rows, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))
         return base + (self.scale * low.reshape(base.shape)).to(base.dtype)
+
+
+def pruned(lora: LoRA, params: Params, share: float = 0.01) -> tuple[LoRA, Params]:
+    """The delta and its matrices without ranks that hardly count, of one smaller rank and of the same scale.
+
+    The strength of a rank of a layer is |A_r| |B_r|, the norm of its product. Layers that keep fewer ranks than others
+    are filled up with zeros, so that files have one rank, which all engines read.
+
+    Args:
+        lora: as the matrices were made.
+        params: `<layer>.lora_A` and `<layer>.lora_B`.
+        share: ranks weaker than this part of the strongest rank of all layers go.
+
+    Raises:
+        ValueError: `share` is not between 0 and 1, or there are no matrices.
+    """
+    downs = {name: tensor for name, tensor in params.items() if name.endswith(".lora_A")}
+    if not 0 <= share < 1 or not downs:
+        raise ValueError(f"share is {share} and there are {len(downs)} layers; give 0 to below 1, and at least one")
+    ups = {name: params[name.removesuffix("A") + "B"] for name in downs}
+    strengths = {name: down.norm(dim=1) * ups[name].norm(dim=0) for name, down in downs.items()}
+    least = share * max(float(strength.max()) for strength in strengths.values())
+    rank = max(1, *(int((strength > least).sum()) for strength in strengths.values()))
+    found = {}
+    for name, strength in strengths.items():
+        kept = strength.argsort(descending=True)[:rank].sort().values
+        real = strength[kept] > least
+        found[name] = downs[name][kept]
+        found[name.removesuffix("A") + "B"] = ups[name][:, kept] * real
+    return replace(lora, rank=rank, alpha=lora.scale * (math.sqrt(rank) if lora.rslora else rank)), found
 
 
 def gather_adapters(stacked: Params, index: Tensor) -> Params:

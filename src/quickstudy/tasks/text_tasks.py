@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol
 
 import torch
 
 from quickstudy.core.types import Batch, Episode
 from quickstudy.tasks.base import TaskSource
 
-Encode: TypeAlias = Callable[[Sequence[str], Sequence[str]], Batch]
-"""Prompts and completions to what a learner reads, such as the `batch` of a language model."""
+
+class Encode(Protocol):
+    """Prompts, completions and notes to what a learner reads, such as the `batch` of a language model."""
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str], *, notes: Sequence[str] = ()) -> Batch:
+        """One batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,12 @@ class EncodedTextTasks(TaskSource):
     Attributes:
         source: of the tasks.
         encode: what turns a task's pairs into a batch.
+        describe: whether the task's description, where it has one, is a note of the support.
     """
 
     source: TextTaskSource
     encode: Encode
+    describe: bool = False
 
     def sample(self, generator: torch.Generator) -> Episode:
         """One episode: targets are tokens, `ways` 0."""
@@ -67,7 +74,8 @@ class EncodedTextTasks(TaskSource):
 
     def episode(self, task: TextTask) -> Episode:
         """`task` as an episode."""
-        return Episode(self._encoded(task.support), self._encoded(task.query), task.name)
+        notes = [task.description] if self.describe and task.description else []
+        return Episode(self._encoded(task.support, notes), self._encoded(task.query), task.name)
 
-    def _encoded(self, pairs: Sequence[Pair]) -> Batch:
-        return self.encode([pair.prompt for pair in pairs], [pair.completion for pair in pairs])
+    def _encoded(self, pairs: Sequence[Pair], notes: Sequence[str] = ()) -> Batch:
+        return self.encode([pair.prompt for pair in pairs], [pair.completion for pair in pairs], notes=notes)

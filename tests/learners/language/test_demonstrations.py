@@ -1,5 +1,7 @@
 """In-context learning: what stands before a prompt, that queries do not see each other, and that it can be trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ciphers import Ciphers
@@ -7,10 +9,11 @@ from ciphers import Ciphers
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones.generation import begin
 from quickstudy.core.errors import InputError
-from quickstudy.core.types import Adapter
+from quickstudy.core.types import Adapter, Episode
 from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
 from quickstudy.deltas import Full, Head, LoRA
 from quickstudy.learners.in_context.demonstrations import Demonstrations
+from quickstudy.learners.losses import weighted_loss
 from quickstudy.learners.metric.protonet import ProtoNet
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import write
@@ -107,15 +110,35 @@ def test_a_completion_has_no_say_in_the_choice(backbone):
     assert orders[0].tolist() == orders[1].tolist() == [[0]]
 
 
-@pytest.mark.parametrize("choose", WAYS)
-def test_stacked_tasks_of_other_lengths_give_the_loss_of_each_alone(backbone, choose):
-    learner = Demonstrations(Network(backbone, LoRA(2, 4, ("q_proj",))), choose, most=2)
+@pytest.mark.parametrize(("choose", "along"), [*((choose, False) for choose in WAYS), ("all", True)])
+def test_stacked_tasks_of_other_lengths_give_the_loss_of_each_alone(backbone, choose, along):
+    learner = Demonstrations(Network(backbone, LoRA(2, 4, ("q_proj",))), choose, most=2, along=along)
     params = learner.init(torch.Generator().manual_seed(0))
     draws = torch.Generator().manual_seed(1)
     episodes = [EncodedTextTasks(Ciphers(), backbone.batch).sample(draws) for _ in range(3)]
     found, _ = mean_loss_and_gradients(learner.loss, params, stack_episodes(episodes), "vmap")
     alone = torch.stack([learner.loss(params, episode).detach() for episode in episodes])
     torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_along_counts_each_completion_after_the_examples_before_it(backbone):
+    learner = Demonstrations(Network(backbone, Head()))
+    query = [("h>", "a"), ("bad>", "cbe")]
+    parts = [(PAIRS[:number], [PAIRS[number]]) for number in range(1, len(PAIRS))] + [(PAIRS, query)]
+    total, tokens = 0.0, 0
+    first = encoded(backbone, PAIRS[:1])
+    with torch.no_grad():
+        losses = [(weighted_loss(learner.network({}, first.inputs), first), PAIRS[:1])]
+        losses += [
+            (learner.loss({}, Episode(encoded(backbone, before), encoded(backbone, after))), after)
+            for before, after in parts
+        ]
+        for loss, pairs in losses:
+            count = sum(len(completion) + 1 for _, completion in pairs)
+            total, tokens = total + float(loss) * count, tokens + count
+        episode = Episode(encoded(backbone, PAIRS), encoded(backbone, query))
+        found = replace(learner, along=True).loss({}, episode)
+    assert float(found) == pytest.approx(total / tokens, rel=1e-5)
 
 
 @pytest.mark.parametrize("choose", WAYS)

@@ -15,11 +15,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from quickstudy.backbones.causal_mask import SHARED
+from quickstudy.backbones.packing import is_mapped
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.base import Learner
-from quickstudy.learners.losses import blank, query_loss
+from quickstudy.learners.losses import blank, query_loss, weighted_mean
 from quickstudy.learners.network import Network
 
 
@@ -32,6 +34,8 @@ class Demonstrations(Learner):
         choose: "all" of the support in its order, "nearest" or "diverse".
         most: how many the last two choose for each prompt.
         variety: of "diverse": how much likeness to those already chosen counts against likeness to the prompt, 0 to 1.
+        along: whether meta-training counts the completions of the support too, each after the examples before it, as
+            one text: more is learned of a task.
 
     Raises:
         ValueError: `choose` is unknown, `most` is below 1, or `variety` is not between 0 and 1.
@@ -45,6 +49,7 @@ class Demonstrations(Learner):
     choose: Literal["all", "nearest", "diverse"] = "all"
     most: int = 8
     variety: float = 0.5
+    along: bool = False
 
     def __post_init__(self) -> None:
         if self.choose not in {"all", "nearest", "diverse"}:
@@ -57,8 +62,19 @@ class Demonstrations(Learner):
         return self.network.init(generator)
 
     def loss(self, params: Params, episode: Episode) -> Tensor:
-        """The cross-entropy of the query's tokens after the support."""
-        return query_loss(self, params, episode)
+        """The cross-entropy of the query's tokens after the support; with `along` that of the support's as well."""
+        if not self.along:
+            return query_loss(self, params, episode)
+        sides = [blank(episode.support), blank(episode.query)]
+        first, second = (_tensors(side.inputs) for side in sides)
+        row = _one_row(first, second)
+        row["asked"] = torch.cat([_in_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
+        logits = self.network(params, {name: tensor[None] for name, tensor in _without_padding(row).items()})
+        asked = [_tensors(side.inputs)["asked"] > 0 for side in sides]
+        counted = [(here * side.weights[:, None]).flatten() for here, side in zip(asked, sides, strict=True)]
+        targets = torch.cat([side.targets.flatten() for side in sides])
+        losses = cross_entropy(logits[0].float(), targets, reduction="none")
+        return weighted_mean(losses, torch.cat(counted))
 
     def adapt(self, params: Params, support: Batch) -> Adapter:  # noqa: ARG002 - the contract's signature
         """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""
@@ -72,20 +88,9 @@ class Demonstrations(Learner):
         rows = _tensors(inputs)
         if self.choose != "all":
             return Prediction(self.network(params, self.continued(params, adapter, rows)[1]))
-        # All examples behind one copy of the support, where none sees another.
-        context = {name: tensor.flatten() for name, tensor in adapter.tensors.items()}
-        count = len(rows["asked"])
-        length, tokens = context["input_ids"].shape[-1], rows["input_ids"].shape[-1]
-        numbers = torch.arange(1, count + 1, device=rows["asked"].device)[:, None]
-        ids = torch.cat([context["input_ids"], rows["input_ids"].flatten()])
-        shared = torch.where(context["segments"] != 0, SHARED, 0)
-        segments = torch.cat([shared, torch.where(rows["segments"] != 0, numbers, 0).flatten()])
-        places = rows["asked"] + length + tokens * (numbers - 1)
-        asked = torch.where(rows["asked"] > 0, places, 0)
-        logits = self.network(
-            params, {"input_ids": ids[None], "segments": segments[None], "asked": asked.flatten()[None]}
-        )
-        return Prediction(logits.reshape(*asked.shape, -1))
+        row = _without_padding(_one_row(dict(adapter.tensors), rows))
+        logits = self.network(params, {name: tensor[None] for name, tensor in row.items()})
+        return Prediction(logits.reshape(*rows["asked"].shape, -1))
 
     def continued(self, params: Params, adapter: Adapter, rows: dict[str, Tensor]) -> tuple[Params, dict[str, Tensor]]:
         """What the network is run with to write after `rows`: these with their demonstrations before them."""
@@ -120,6 +125,35 @@ class Demonstrations(Learner):
 def _tensors(inputs: Inputs) -> dict[str, Tensor]:
     assert isinstance(inputs, dict), "a language model reads named tensors"
     return inputs
+
+
+def _one_row(context: dict[str, Tensor], rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors [token] and `asked` [asked]: all rows behind one copy of the context, where none sees another."""
+    tokens = rows["input_ids"].shape[1]
+    length = context["input_ids"].numel()
+    numbers = torch.arange(1, len(rows["asked"]) + 1, device=rows["asked"].device)[:, None]
+    shared = torch.where(context["segments"] != 0, SHARED, 0).flatten()
+    return {
+        "input_ids": torch.cat([context["input_ids"].flatten(), rows["input_ids"].flatten()]),
+        "segments": torch.cat([shared, torch.where(rows["segments"] != 0, numbers, 0).flatten()]),
+        "asked": _in_row(rows["asked"], tokens, length),
+    }
+
+
+def _in_row(asked: Tensor, tokens: int, before: int) -> Tensor:
+    """[row * asked]: places in one row of rows of so many tokens each, with so many before them."""
+    rows = torch.arange(len(asked), device=asked.device)[:, None]
+    return torch.where(asked > 0, asked + before + tokens * rows, 0).flatten()
+
+
+def _without_padding(row: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`row` without its tokens of padding; as it is under `torch.vmap`, where sizes must not depend on values."""
+    if is_mapped(row["segments"]):
+        return row
+    kept = row["segments"] != 0
+    # Places are counted from 1, so that of a token is the number of kept ones up to it.
+    places = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    return {"input_ids": row["input_ids"][kept], "segments": row["segments"][kept], "asked": places[row["asked"]]}
 
 
 def _prompts(rows: dict[str, Tensor]) -> Tensor:

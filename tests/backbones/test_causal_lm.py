@@ -13,6 +13,7 @@ from quickstudy.backbones.generation import begin, generate
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.deltas.lora import LoRA, gather_adapters
+from quickstudy.learners.losses import weighted_loss
 
 PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
 
@@ -137,6 +138,22 @@ def test_a_chat_is_put_by_the_template(language_model):
     assert backbone.begun(["ab"]) == [[VOCABULARY["<s>"], *tokens("u=ab>a=")]]
     batch = backbone.batch(["ab"], ["c"])
     assert batch.targets.tolist() == [[VOCABULARY["c"], VOCABULARY["</s>"]]]
+
+
+def test_what_stands_between_is_put_after_each_prompt(language_model):
+    backbone = CausalLM(language_model("llama"), between=" =>")
+    assert backbone.begun(["ab"]) == [tokens("ab =>")]
+
+
+def test_notes_are_rows_that_ask_for_nothing(language_model):
+    backbone = CausalLM(language_model("llama"))
+    batch = backbone.batch(PROMPTS, COMPLETIONS, notes=["abcabc"])
+    assert batch.inputs["input_ids"][3, :6].tolist() == tokens("abcabc")
+    assert batch.inputs["segments"][3].sum() == 6
+    assert not batch.inputs["asked"][3].any()
+    body = Functional(backbone.module)
+    losses = [weighted_loss(body({}, each.inputs), each) for each in (batch, backbone.batch(PROMPTS, COMPLETIONS))]
+    torch.testing.assert_close(losses[0], losses[1])
 
 
 def test_a_long_prompt_loses_its_beginning_with_a_warning(language_model):

@@ -35,6 +35,7 @@ class CausalLM(Backbone):
         name: a folder, or a name on the Hugging Face hub.
         revision: of a hub name.
         max_tokens: of a prompt with its completion. A longer prompt loses its beginning, with a warning.
+        between: what is put after each prompt, before its completion, e.g. a new line.
         chat: whether prompts are put to the model as a user's messages, by the tokeniser's chat template; completions
             are its answers.
         attention: `"auto"` for eager attention wherever something is differentiated or mapped, so that second
@@ -50,6 +51,7 @@ class CausalLM(Backbone):
     name: str
     revision: str = ""
     max_tokens: int = 512
+    between: str = ""
     chat: bool = False
     attention: str = "auto"
     dtype: str = "float32"
@@ -120,17 +122,18 @@ class CausalLM(Backbone):
         return padded(rows, self.device)
 
     def begun(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each prompt, with those that the tokeniser or the chat template begins a text with.
+        """The tokens of each prompt and what is put after it, and those that the tokeniser or chat template begins with.
 
         Raises:
             InputError: a prompt has no token.
         """
         base = self._base
+        prompts = [prompt + self.between for prompt in prompts]
         with base.lock:
             if self.chat:
                 rows = [_chat_tokens(base, prompt) for prompt in prompts]
             else:
-                rows = base.tokenizer(list(prompts), verbose=False)["input_ids"]
+                rows = base.tokenizer(prompts, verbose=False)["input_ids"]
         for number, row in enumerate(rows):
             if not row:
                 raise InputError(f"prompt {number} has no token; give it a text")

@@ -122,7 +122,7 @@ class CausalLM(Backbone):
         return padded(rows, self.device)
 
     def begun(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each prompt and what is put after it, and those that the tokeniser or chat template begins with.
+        """The tokens of each prompt and of what is put after it, with those that the tokeniser or template begins with.
 
         Raises:
             InputError: a prompt has no token.

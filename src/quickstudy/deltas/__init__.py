@@ -1,5 +1,7 @@
 """Which small tensors may move."""
 
+from quickstudy.deltas.adalora import AdaLoRA as AdaLoRA
+from quickstudy.deltas.adalora import as_lora as as_lora
 from quickstudy.deltas.base import Delta as Delta
 from quickstudy.deltas.full import Full as Full
 from quickstudy.deltas.head import Head as Head
@@ -9,3 +11,5 @@ from quickstudy.deltas.peft_format import read_peft as read_peft
 from quickstudy.deltas.peft_format import write_peft as write_peft
 from quickstudy.deltas.prefix import Prefix as Prefix
 from quickstudy.deltas.prompt import Prompt as Prompt
+from quickstudy.deltas.rank_budget import RankBudget as RankBudget
+from quickstudy.deltas.rank_budget import adapt_ranks as adapt_ranks

@@ -1,0 +1,170 @@
+"""AdaLoRA (Zhang et al., 2023, arXiv:2303.10512): y = xW + b + s ((x Q^T) lambda) P^T, whose ranks are allotted.
+
+`rank_budget` takes the steps that decide which ranks of which layers stay.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.core.types import Params
+from quickstudy.deltas.base import Delta
+from quickstudy.deltas.lora import LoRA, LoraLinear
+
+ENDS = (".lora_P", ".lora_lambda", ".lora_Q")
+"""Of the names of a layer's tensors."""
+
+
+@dataclass(frozen=True)
+class AdaLoRA(Delta):
+    """A product of three beside each matched linear layer, like a decomposition into singular values.
+
+    A rank whose lambda is 0 is pruned: it has no effect.
+
+    Attributes:
+        rank: of each layer at the beginning.
+        alpha: the product is scaled by alpha / rank, with this rank to the end.
+        targets: as those of `LoRA`.
+        layers: as those of `LoRA`.
+    """
+
+    rank: int = 12
+    alpha: float = 16
+    targets: tuple[str, ...] = ("query", "value")
+    layers: tuple[int, ...] | None = None
+
+    @property
+    def scale(self) -> float:
+        """The factor s of the product."""
+        return self.alpha / self.rank
+
+    def attach(self, module: nn.Module) -> nn.Module:
+        """`module` with an `AdaLoraLinear` in the place of each matched linear layer; weights are shared, names kept.
+
+        Raises:
+            ValueError: the rank is below 1, or no linear layer matches; the message lists those there are.
+        """
+        before = {id(part) for part in module.modules()}
+        LoRA(self.rank, self.alpha, self.targets, self.layers).attach(module)
+        for name, part in list(module.named_modules()):
+            if isinstance(part, LoraLinear) and id(part) not in before:
+                parent, _, last = name.rpartition(".")
+                setattr(
+                    module.get_submodule(parent), last, AdaLoraLinear(part.weight, part.bias, self.rank, self.scale)
+                )
+        return module
+
+    def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:  # noqa: ARG002 - contract
+        """`<layer>.lora_P` [output, rank], `.lora_lambda` [rank] and `.lora_Q` [rank, input].
+
+        Lambda is zero, and P and Q are drawn from normal distributions that make them nearly orthogonal.
+        """
+        params = {}
+        for name, part in module.named_modules():
+            if isinstance(part, AdaLoraLinear):
+                outputs, rank = part.lora_P.shape
+                inputs = part.lora_Q.shape[1]
+                params[f"{name}.lora_P"] = torch.randn(outputs, rank, generator=generator) / math.sqrt(outputs)
+                params[f"{name}.lora_lambda"] = torch.zeros(rank)
+                params[f"{name}.lora_Q"] = torch.randn(rank, inputs, generator=generator) / math.sqrt(inputs)
+        return params
+
+
+class AdaLoraLinear(nn.Module):
+    """A linear layer with a product of three beside it.
+
+    The three may have one more axis in front, [example, ...]: then each row of the batch has its own adapter.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rank: int, scale: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias = bias
+        self.scale = scale
+        self.lora_P = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
+        self.lora_lambda = nn.Parameter(weight.new_zeros(rank))
+        self.lora_Q = nn.Parameter(weight.new_zeros(rank, weight.shape[1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[example, ..., output] from `x` [example, ..., input].
+
+        Raises:
+            ValueError: there are adapters for another number of rows than `x` has.
+        """
+        base = F.linear(x, self.weight, self.bias)
+        left = self.lora_P * (self.scale * self.lora_lambda)[..., None, :]
+        x = x.to(left.dtype)
+        if left.dim() == 2:
+            return base + F.linear(F.linear(x, self.lora_Q), left).to(base.dtype)
+        if len(left) != len(x):
+            raise ValueError(f"adapters for {len(left)} rows were given, but the batch has {len(x)}")
+        rows = x.reshape(len(x), -1, x.shape[-1])
+        low = torch.bmm(torch.bmm(rows, self.lora_Q.transpose(1, 2)), left.transpose(1, 2))
+        return base + low.reshape(base.shape).to(base.dtype)
+
+
+def layers_of(params: Params) -> list[str]:
+    """Names of the layers whose P, lambda and Q are in `params`.
+
+    Raises:
+        ValueError: one of the three is missing, or there is another tensor, or none.
+    """
+    layers = sorted({name.rpartition(".")[0] for name in params})
+    wanted = {f"{layer}{end}" for layer in layers for end in ENDS}
+    if not layers or wanted != params.keys():
+        odd = sorted(wanted ^ params.keys())[:3] or "nothing"
+        raise ValueError(f"expected P, lambda and Q of each layer and no other tensors; too few or too many: {odd}")
+    return layers
+
+
+def orthogonality(params: Params) -> Tensor:
+    """The sum over layers of |P^T P - 1|^2 + |Q Q^T - 1|^2, a scalar (section 3.1 of the paper)."""
+    total = torch.zeros(())
+    for layer in layers_of(params):
+        p, q = params[f"{layer}.lora_P"], params[f"{layer}.lora_Q"]
+        one = torch.eye(q.shape[0], dtype=q.dtype, device=q.device)
+        total = total.to(q) + (p.T @ p - one).square().sum() + (q @ q.T - one).square().sum()
+    return total
+
+
+def ranks(params: Params) -> dict[str, int]:
+    """Layer -> how many of its ranks are not pruned."""
+    return {layer: int((params[f"{layer}.lora_lambda"] != 0).sum()) for layer in layers_of(params)}
+
+
+def without_pruned(params: Params) -> Params:
+    """`params` with the ranks that are not pruned, as many for a layer as it kept; layers with none are left out."""
+    found = {}
+    for layer in layers_of(params):
+        kept = params[f"{layer}.lora_lambda"].nonzero()[:, 0]
+        if len(kept):
+            found[f"{layer}.lora_P"] = params[f"{layer}.lora_P"][:, kept]
+            found[f"{layer}.lora_lambda"] = params[f"{layer}.lora_lambda"][kept]
+            found[f"{layer}.lora_Q"] = params[f"{layer}.lora_Q"][kept]
+    return found
+
+
+def as_lora(delta: AdaLoRA, params: Params) -> tuple[LoRA, Params]:
+    """The same as an ordinary LoRA, of the largest rank that a layer kept; layers that kept fewer have zeros.
+
+    Raises:
+        ValueError: everything is pruned.
+    """
+    small = without_pruned(params)
+    if not small:
+        raise ValueError("every rank is pruned, so there is nothing to keep; adapt before this, with a larger budget")
+    layers = layers_of(small)
+    rank = max(small[f"{layer}.lora_lambda"].shape[0] for layer in layers)
+    found = {}
+    for layer in layers:
+        p, values, q = (small[f"{layer}{end}"] for end in ENDS)
+        missing = rank - len(values)
+        found[f"{layer}.lora_A"] = F.pad(q, (0, 0, 0, missing))
+        found[f"{layer}.lora_B"] = F.pad(p * values, (0, missing))
+    targets = tuple(layer.removeprefix("model.") for layer in layers)
+    return LoRA(rank, delta.scale * rank, targets), found

@@ -137,11 +137,13 @@ class InventedGenerator(generator.Generator):
         """The clauses of a query, those given first."""
         if not self.FROM_FIRST or not isinstance(expression, exp.Select) or not expression.args.get("from_"):
             return super().query_modifiers(expression, *sqls)
-        select, *_ = sqls
-        joins = [self.sql(join) for join in expression.args.get("joins") or []]
-        source = "".join([self.sql(expression, "from_"), *joins]).strip()
+        select, into, source = sqls
+        joins = expression.args.get("joins")
+        written = "".join([source, *(self.sql(join) for join in joins or [])]).strip()
         expression.set("joins", None)
-        return super().query_modifiers(expression, f"{source} {select}")
+        text = super().query_modifiers(expression, f"{written} {select}", into)
+        expression.set("joins", joins)
+        return text
 
 
 class _Parts:

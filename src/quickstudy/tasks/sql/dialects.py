@@ -121,10 +121,20 @@ def writes_so(dialect: SQLDialect, text: str) -> bool:
     read says little.
     """
     try:
-        again = readable(lambda found: dialect.write(dialect.read(found)), text)
+        tree = dialect.read(text)
+        if not is_whole(tree):
+            return False
+        again = readable(lambda _: dialect.write(tree), text)
         return _signs(dialect, again) == _signs(dialect, text)
     except SqlglotError:
         return False
+
+
+def is_whole(tree: exp.Expr) -> bool:
+    """Whether it is a query that lacks no part; sqlglot reads `SELECT` and `SELECT a FROM` too."""
+    nodes = list(tree.walk())
+    empty = any(isinstance(node, exp.Select) and not node.expressions for node in nodes)
+    return isinstance(tree, exp.Query) and not empty and not any(node.error_messages() for node in nodes)
 
 
 def canonical(text: str) -> exp.Expr:

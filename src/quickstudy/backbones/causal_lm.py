@@ -63,6 +63,11 @@ class CausalLM(Backbone):
         return int(self._base.model.get_output_embeddings().out_features)
 
     @property
+    def activation_width(self) -> int:
+        """Size of an activation of the last layer."""
+        return int(self._base.model.get_output_embeddings().in_features)
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """Name, revision and digest of the weights as they are stored, whatever `dtype` is."""
         return self._base.fingerprint

@@ -111,6 +111,16 @@ class LoraLinear(nn.Module):
         return base + (self.scale * low.reshape(base.shape)).to(base.dtype)
 
 
+def downs_of(params: Params) -> Params:
+    """The matrices A, by their names."""
+    return {name: tensor for name, tensor in params.items() if name.endswith(".lora_A")}
+
+
+def up_of(name: str) -> str:
+    """The name of the matrix B that belongs to the matrix A of this name."""
+    return name.removesuffix("A") + "B"
+
+
 def pruned(lora: LoRA, params: Params, share: float = 0.01) -> tuple[LoRA, Params]:
     """The delta and its matrices without ranks that hardly count, of one smaller rank and of the same scale.
 
@@ -125,10 +135,10 @@ def pruned(lora: LoRA, params: Params, share: float = 0.01) -> tuple[LoRA, Param
     Raises:
         ValueError: `share` is not between 0 and 1, or there are no matrices.
     """
-    downs = {name: tensor for name, tensor in params.items() if name.endswith(".lora_A")}
+    downs = downs_of(params)
     if not 0 <= share < 1 or not downs:
         raise ValueError(f"share is {share} and there are {len(downs)} layers; give 0 to below 1, and at least one")
-    ups = {name: params[name.removesuffix("A") + "B"] for name in downs}
+    ups = {name: params[up_of(name)] for name in downs}
     strengths = {name: down.norm(dim=1) * ups[name].norm(dim=0) for name, down in downs.items()}
     least = share * max(float(strength.max()) for strength in strengths.values())
     rank = max(1, *(int((strength > least).sum()) for strength in strengths.values()))
@@ -137,7 +147,7 @@ def pruned(lora: LoRA, params: Params, share: float = 0.01) -> tuple[LoRA, Param
         kept = strength.argsort(descending=True)[:rank].sort().values
         real = strength[kept] > least
         found[name] = downs[name][kept]
-        found[name.removesuffix("A") + "B"] = ups[name][:, kept] * real
+        found[up_of(name)] = ups[name][:, kept] * real
     return replace(lora, rank=rank, alpha=lora.scale * (math.sqrt(rank) if lora.rslora else rank)), found
 
 

@@ -22,9 +22,10 @@ from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.errors import TaskError
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.deltas.lora import LoRA
+from quickstudy.deltas.lora import LoRA, downs_of, up_of
 from quickstudy.learners.attention import log_weights
 from quickstudy.learners.base import Learner
+from quickstudy.learners.language_rows import Rows, is_note, prompt_tokens, rows_of
 from quickstudy.learners.losses import blank, query_loss, weighted_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.transformer import Transformer, normal
@@ -70,19 +71,19 @@ class HyperLoRA(Learner):
     def init(self, generator: torch.Generator) -> Params:
         """The network's starting values A0 and B0, and `hyper.*`; at first little is written."""
         start = self.network.init(generator)
-        width, questions = self.transformer.width, sum(tensor.shape[0] for tensor in _downs(start).values())
-        hidden = self._model.activations(_nothing(self.network.device)).shape[-1]
+        width, questions = self.transformer.width, sum(tensor.shape[0] for tensor in downs_of(start).values())
         own = {
-            "read": normal(width, hidden, generator),
+            "read": normal(width, self._model.activation_width, generator),
             "roles": torch.randn(3, width, generator=generator),
             "questions": torch.randn(questions, width, generator=generator),
             "gate": torch.zeros(width),
             "gate_bias": torch.zeros(()),
             **self.transformer.init(generator),
         }
-        for side, sizes in _sizes(start).items():
-            for size in sorted(set(sizes)):
-                own[f"{side}.{size}"] = 0.1 * normal(size, width, generator) / size**0.5
+        downs = downs_of(start)
+        sizes = {("in", down.shape[1]) for down in downs.values()} | {("out", len(start[up_of(n)])) for n in downs}
+        for side, size in sorted(sizes):
+            own[f"{side}.{size}"] = 0.1 * normal(size, width, generator) / size**0.5
         return start | {HYPER + name: tensor.to(self.network.device) for name, tensor in own.items()}
 
     def loss(self, params: Params, episode: Episode) -> Tensor:
@@ -97,13 +98,12 @@ class HyperLoRA(Learner):
         hidden, gates = self._asked(params, support)
         written: Params = {}
         first = 0
-        for name, down in _downs(params).items():
+        for name, down in downs_of(params).items():
             ranks = slice(first, first := first + down.shape[0])
-            up = params[_partner(name)]
-            moves = linear(hidden[ranks], params[f"{HYPER}in.{down.shape[1]}"])
-            written[name] = down + moves
+            up = params[up_of(name)]
+            written[name] = down + linear(hidden[ranks], params[f"{HYPER}in.{down.shape[1]}"])
             columns = gates[ranks, None] * linear(hidden[ranks], params[f"{HYPER}out.{up.shape[0]}"])
-            written[_partner(name)] = up + columns.T
+            written[up_of(name)] = up + columns.T
         if self.inner.steps:
             support = blank(support)
 
@@ -127,8 +127,7 @@ class HyperLoRA(Learner):
     def _asked(self, params: Params, support: Batch) -> tuple[Tensor, Tensor]:
         """What the transformer answers for each rank of each layer [rank, width], and the gates [rank]."""
         support = blank(support)
-        inputs = support.inputs
-        assert isinstance(inputs, dict), "a language model reads named tensors"
+        inputs = rows_of(support.inputs)
         own = {name.removeprefix(HYPER): tensor for name, tensor in params.items() if name.startswith(HYPER)}
         hidden = self._model.activations(inputs)
         roles = _roles(inputs)
@@ -136,40 +135,14 @@ class HyperLoRA(Learner):
         weights = (inputs["segments"] != 0) * support.weights[:, None]
         if self.reads != "both":
             weights = weights * ((roles == NOTE) == (self.reads == "notes"))
-        bias = log_weights(weights.flatten())
         examples, questions = tokens.flatten(0, 1), own["questions"]
-        mask = bias.expand(len(examples) + len(questions), -1)
+        mask = log_weights(weights.flatten()).expand(len(examples) + len(questions), -1)
         found = self.transformer.read(own, examples, questions, mask)[1]
         found = layer_norm(found, found.shape[-1:])
         return found, torch.sigmoid(found @ own["gate"] + own["gate_bias"])
 
 
-def _roles(inputs: dict[str, Tensor]) -> Tensor:
+def _roles(rows: Rows) -> Tensor:
     """int64 [example, token]."""
-    asked = inputs["asked"]
-    places = torch.arange(1, inputs["input_ids"].shape[-1] + 1, device=asked.device)
-    roles = torch.where(places <= asked[:, :1], PROMPT, COMPLETION)
-    return torch.where((asked > 0).any(1, keepdim=True), roles, NOTE)
-
-
-def _downs(params: Params) -> Params:
-    """The matrices A, by their names."""
-    return {name: tensor for name, tensor in params.items() if name.endswith(".lora_A")}
-
-
-def _partner(name: str) -> str:
-    return name.removesuffix("A") + "B"
-
-
-def _sizes(params: Params) -> dict[str, list[int]]:
-    """Sizes of inputs and outputs of the layers."""
-    downs = _downs(params)
-    return {
-        "in": [tensor.shape[1] for tensor in downs.values()],
-        "out": [params[_partner(name)].shape[0] for name in downs],
-    }
-
-
-def _nothing(device: str) -> dict[str, Tensor]:
-    one = torch.ones(1, 1, dtype=torch.int64, device=device)
-    return {"input_ids": one, "segments": one}
+    roles = torch.where(prompt_tokens(rows), PROMPT, COMPLETION)
+    return torch.where(is_note(rows)[:, None], NOTE, roles)

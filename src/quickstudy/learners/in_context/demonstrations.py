@@ -17,10 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from quickstudy.backbones.causal_mask import SHARED
-from quickstudy.backbones.packing import is_mapped
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.base import Learner
+from quickstudy.learners.language_rows import (
+    Rows,
+    asked_in_one_row,
+    likeness,
+    one_row,
+    prompt_tokens,
+    rows_of,
+    without_padding,
+)
 from quickstudy.learners.losses import blank, query_loss, weighted_mean
 from quickstudy.learners.network import Network
 
@@ -66,11 +73,11 @@ class Demonstrations(Learner):
         if not self.along:
             return query_loss(self, params, episode)
         sides = [blank(episode.support), blank(episode.query)]
-        first, second = (_tensors(side.inputs) for side in sides)
-        row = _one_row(first, second)
-        row["asked"] = torch.cat([_in_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
-        logits = self.network(params, {name: tensor[None] for name, tensor in _without_padding(row).items()})
-        asked = [_tensors(side.inputs)["asked"] > 0 for side in sides]
+        first, second = (rows_of(side.inputs) for side in sides)
+        row = one_row(first, second)
+        row["asked"] = torch.cat([asked_in_one_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
+        logits = self.network(params, {name: tensor[None] for name, tensor in without_padding(row).items()})
+        asked = [rows_of(side.inputs)["asked"] > 0 for side in sides]
         counted = [(here * side.weights[:, None]).flatten() for here, side in zip(asked, sides, strict=True)]
         targets = torch.cat([side.targets.flatten() for side in sides])
         losses = cross_entropy(logits[0].float(), targets, reduction="none")
@@ -79,20 +86,20 @@ class Demonstrations(Learner):
     def adapt(self, params: Params, support: Batch) -> Adapter:  # noqa: ARG002 - the contract's signature
         """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""
         support = blank(support)
-        rows = _tensors(support.inputs)
-        tensors = {"input_ids": rows["input_ids"], "segments": rows["segments"], "prompt": _prompts(rows).long()}
+        rows = rows_of(support.inputs)
+        tensors = {"input_ids": rows["input_ids"], "segments": rows["segments"], "prompt": prompt_tokens(rows).long()}
         return Adapter(tensors, self.name, base=self.network.backbone.fingerprint)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
         """Logits [example, token asked about, vocabulary], each example after demonstrations of its own."""
-        rows = _tensors(inputs)
+        rows = rows_of(inputs)
         if self.choose != "all":
             return Prediction(self.network(params, self.continued(params, adapter, rows)[1]))
-        row = _without_padding(_one_row(dict(adapter.tensors), rows))
+        row = without_padding(one_row(dict(adapter.tensors), rows))
         logits = self.network(params, {name: tensor[None] for name, tensor in row.items()})
         return Prediction(logits.reshape(*rows["asked"].shape, -1))
 
-    def continued(self, params: Params, adapter: Adapter, rows: dict[str, Tensor]) -> tuple[Params, dict[str, Tensor]]:
+    def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
         """What the network is run with to write after `rows`: these with their demonstrations before them."""
         order = self._order(adapter, rows)
         before = {name: tensor[order].flatten(1) for name, tensor in adapter.tensors.items() if name != "prompt"}
@@ -100,16 +107,16 @@ class Demonstrations(Learner):
         length = before["input_ids"].shape[1]
         return params, found | {"asked": torch.where(rows["asked"] > 0, rows["asked"] + length, 0)}
 
-    def _order(self, adapter: Adapter, rows: dict[str, Tensor]) -> Tensor:
+    def _order(self, adapter: Adapter, rows: Rows) -> Tensor:
         """int64 [row, demonstration]: which rows of the support, the first first."""
         count, asked = len(adapter.tensors["input_ids"]), rows["asked"]
         if self.choose == "all":
             return torch.arange(count, device=asked.device).expand(len(asked), -1)
         known, there = adapter.tensors["input_ids"], adapter.tensors["prompt"] > 0
-        near = _likeness(rows["input_ids"], _prompts(rows), known, there)
+        near = likeness(rows["input_ids"], prompt_tokens(rows), known, there)
         # Rows of padding have no token and come last.
         near = torch.where(there.any(1), near, -1.0)
-        among = _likeness(known, there, known, there)
+        among = likeness(known, there, known, there)
         most, chosen = min(self.most, count), []
         weight = 0.0 if self.choose == "nearest" else self.variety
         likest = torch.zeros_like(near)
@@ -120,55 +127,3 @@ class Demonstrations(Learner):
             taken = taken.scatter(-1, best, 1.0)
             likest = torch.maximum(likest, among[best[:, 0]])
         return torch.cat(chosen[::-1], -1)
-
-
-def _tensors(inputs: Inputs) -> dict[str, Tensor]:
-    assert isinstance(inputs, dict), "a language model reads named tensors"
-    return inputs
-
-
-def _one_row(context: dict[str, Tensor], rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors [token] and `asked` [asked]: all rows behind one copy of the context, where none sees another."""
-    tokens = rows["input_ids"].shape[1]
-    length = context["input_ids"].numel()
-    numbers = torch.arange(1, len(rows["asked"]) + 1, device=rows["asked"].device)[:, None]
-    shared = torch.where(context["segments"] != 0, SHARED, 0).flatten()
-    return {
-        "input_ids": torch.cat([context["input_ids"].flatten(), rows["input_ids"].flatten()]),
-        "segments": torch.cat([shared, torch.where(rows["segments"] != 0, numbers, 0).flatten()]),
-        "asked": _in_row(rows["asked"], tokens, length),
-    }
-
-
-def _in_row(asked: Tensor, tokens: int, before: int) -> Tensor:
-    """[row * asked]: places in one row of rows of so many tokens each, with so many before them."""
-    rows = torch.arange(len(asked), device=asked.device)[:, None]
-    return torch.where(asked > 0, asked + before + tokens * rows, 0).flatten()
-
-
-def _without_padding(row: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`row` without its tokens of padding; as it is under `torch.vmap`, where sizes must not depend on values."""
-    if is_mapped(row["segments"]):
-        return row
-    kept = row["segments"] != 0
-    # Places are counted from 1, so that of a token is the number of kept ones up to it.
-    places = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
-    return {"input_ids": row["input_ids"][kept], "segments": row["segments"][kept], "asked": places[row["asked"]]}
-
-
-def _prompts(rows: dict[str, Tensor]) -> Tensor:
-    """bool [row, token]: the tokens up to the first one asked about."""
-    places = torch.arange(1, rows["input_ids"].shape[-1] + 1, device=rows["asked"].device)
-    return (places <= rows["asked"][:, :1]) & (rows["segments"] != 0)
-
-
-def _likeness(ids: Tensor, real: Tensor, others: Tensor, real_others: Tensor) -> Tensor:
-    """[row, other]: the cosine of the counts of tokens; 0 where one has none."""
-
-    def shared(one: Tensor, here: Tensor, other: Tensor, there: Tensor) -> Tensor:
-        same = one[:, None, :, None] == other[None, :, None, :]
-        return (same & here[:, None, :, None] & there[None, :, None, :]).sum((-1, -2)).float()
-
-    lengths = [shared(side, mask, side, mask).diagonal() for side, mask in ((ids, real), (others, real_others))]
-    norms = (lengths[0][:, None] * lengths[1]).sqrt()
-    return shared(ids, real, others, real_others) / norms.clamp(min=1.0)

@@ -61,31 +61,6 @@ def limit_choices() -> tuple[Choice, ...]:
 def name_choices() -> dict[str, tuple[Choice, ...]]:
     """Name of a feature -> its choices, for aliases, joins, counting rows, positions, and which clause comes first."""
 
-    def count(name: str, split: Any = "") -> Choice:
-        return Choice(
-            "count of rows",
-            name,
-            f"rows are counted by {name}()",
-            split,
-            frozenset({name}),
-            generator={"COUNT_OF_ROWS": name},
-            functions={name: lambda _: exp.Count(this=exp.Star(), big_int=True)},
-        )
-
-    def position(name: str, swapped: bool, split: Any = "") -> Choice:
-        def write(g: Generator, node: exp.StrPosition) -> str:
-            args = (node.this, node.args["substr"])
-            return g.func(name, *(args[::-1] if swapped else args))
-
-        def read(args: list[Any]) -> exp.Expr:
-            this, part = args[::-1] if swapped else args
-            return exp.StrPosition(this=this, substr=part)
-
-        given = "'x', s" if swapped else "s, 'x'"
-        tells = f"the place of 'x' in s is {name}({given})"
-        marks = frozenset({name})
-        return Choice("position", name, tells, split, marks, writers={exp.StrPosition: write}, functions={name: read})
-
     plain = Choice("alias", "none", "names follow without AS", generator={"alias_sql": _bare_alias, "TABLE_AS": " "})
     comma = Choice(
         "cross join", "comma", "FROM a, b joins all rows", generator={"CROSS_IS_COMMA": True}, restore=_from_comma
@@ -106,22 +81,49 @@ def name_choices() -> dict[str, tuple[Choice, ...]]:
         "join": (Choice("join", "JOIN"), inner),
         "count of rows": (
             Choice("count of rows", "COUNT(*)"),
-            count("COUNT_ROWS"),
-            count("ROW_COUNT"),
-            count("NROWS", "validation"),
-            count("ROWS_HERE", "test"),
+            _count("COUNT_ROWS"),
+            _count("ROW_COUNT"),
+            _count("NROWS", "validation"),
+            _count("ROWS_HERE", "test"),
         ),
         "position": (
             Choice("position", "STR_POSITION"),
-            position("STRPOS", False),
-            position("INSTR", False),
-            position("LOCATE", True),
-            position("CHARINDEX", True),
-            position("FIND_IN", False, "validation"),
-            position("WHERE_IS", True, "test"),
+            _position("STRPOS", False),
+            _position("INSTR", False),
+            _position("LOCATE", True),
+            _position("CHARINDEX", True),
+            _position("FIND_IN", False, "validation"),
+            _position("WHERE_IS", True, "test"),
         ),
         "clauses": (Choice("clauses", "SELECT first"), from_first),
     }
+
+
+def _count(name: str, split: Any = "") -> Choice:
+    return Choice(
+        "count of rows",
+        name,
+        f"rows are counted by {name}()",
+        split,
+        frozenset({name}),
+        generator={"COUNT_OF_ROWS": name},
+        functions={name: lambda _: exp.Count(this=exp.Star(), big_int=True)},
+    )
+
+
+def _position(name: str, swapped: bool, split: Any = "") -> Choice:
+    def write(g: Generator, node: exp.StrPosition) -> str:
+        args = (node.this, node.args["substr"])
+        return g.func(name, *(args[::-1] if swapped else args))
+
+    def read(args: list[Any]) -> exp.Expr:
+        this, part = args[::-1] if swapped else args
+        return exp.StrPosition(this=this, substr=part)
+
+    given = "'x', s" if swapped else "s, 'x'"
+    tells = f"the place of 'x' in s is {name}({given})"
+    marks = frozenset({name})
+    return Choice("position", name, tells, split, marks, writers={exp.StrPosition: write}, functions={name: read})
 
 
 def _bare_alias(g: Generator, node: exp.Alias) -> str:

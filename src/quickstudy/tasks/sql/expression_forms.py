@@ -16,64 +16,65 @@ NEGATED_INSIDE = (exp.In, exp.Like, exp.Between)
 def cast_choices() -> tuple[Choice, ...]:
     """The choices of how a value is cast."""
 
-    def convert(name: str, kind_first: bool, between: str, split: Any = "") -> Choice:
-        def write(g: Generator, node: exp.Cast) -> str:
-            parts = [g.sql(node, "this"), g.sql(node, "to")]
-            return f"{g.normalize_func(name)}({between.join(parts[::-1] if kind_first else parts)})"
-
-        def read(parser: Any) -> exp.Expr:
-            kind = parser._parse_types() if kind_first else None
-            if kind_first:
-                parser._match(TokenType.COMMA)
-            this = parser._parse_disjunction()
-            if not kind_first and not parser._match(TokenType.COMMA):
-                parser._match_text_seq(between.strip())
-            return exp.Cast(this=this, to=kind or parser._parse_types())
-
-        example = between.join(("INT", "x") if kind_first else ("x", "INT"))
-        tells = f"values are cast by {name}({example})"
-        parsers = {"FUNCTION_PARSERS": {name: read}}
-        return Choice(
-            "cast", f"{name}({example})", tells, split, frozenset({name}), generator=_cast(write), parser=parsers
-        )
-
-    def infix(sign: str, split: Any = "") -> Choice:
-        def write(g: Generator, node: exp.Cast) -> str:
-            this = g.sql(node, "this")
-            simple = isinstance(node.this, exp.Column | exp.Literal)
-            return f"{this if simple else f'({this})'}{sign}{g.sql(node, 'to')}"
-
-        tells = f"values are cast by x{sign}INT"
-        tokens = {sign: TokenType.DCOLON}
-        marks = frozenset({sign})
-        return Choice("cast", sign, tells, split, marks, {}, tokens, generator=_cast(write), restore=_bare_cast)
-
-    def prefix(word: str, split: Any = "") -> Choice:
-        def write(g: Generator, node: exp.Cast) -> str:
-            kind = node.to.this.value
-            sizes = [size.this for size in node.to.expressions]
-            return g.func(f"{word}_{kind}", node.this, *sizes)
-
-        def reader(kind: str) -> Any:
-            return lambda args: exp.Cast(this=args[0], to=_kind(kind, args[1:]))
-
-        names = {f"{word}_{kind}": reader(kind) for kind in TO_KINDS}
-        tells = f"values are cast by {word}_INT(x), {word}_TEXT(x)"
-        marks = frozenset(names) - {"TO_DATE", "AS_DATE"}
-        return Choice("cast", f"{word}_", tells, split, marks, generator=_cast(write), functions=names)
-
     return (
         Choice("cast", "CAST"),
-        infix("::"),
-        infix(":>"),
-        convert("CONVERT", True, ", "),
-        convert("CONVERT", False, ", "),
-        prefix("TO"),
-        convert("CONVERT", False, " USING ", "validation"),
-        prefix("AS", "validation"),
-        convert("RETYPE", False, " INTO ", "test"),
-        infix("->>", "test"),
+        _infix("::"),
+        _infix(":>"),
+        _convert("CONVERT", True, ", "),
+        _convert("CONVERT", False, ", "),
+        _prefix("TO"),
+        _convert("CONVERT", False, " USING ", "validation"),
+        _prefix("AS", "validation"),
+        _convert("RETYPE", False, " INTO ", "test"),
+        _infix("->>", "test"),
     )
+
+
+def _convert(name: str, kind_first: bool, between: str, split: Any = "") -> Choice:
+    def write(g: Generator, node: exp.Cast) -> str:
+        parts = [g.sql(node, "this"), g.sql(node, "to")]
+        return f"{g.normalize_func(name)}({between.join(parts[::-1] if kind_first else parts)})"
+
+    def read(parser: Any) -> exp.Expr:
+        kind = parser._parse_types() if kind_first else None
+        if kind_first:
+            parser._match(TokenType.COMMA)
+        this = parser._parse_disjunction()
+        if not kind_first and not parser._match(TokenType.COMMA):
+            parser._match_text_seq(between.strip())
+        return exp.Cast(this=this, to=kind or parser._parse_types())
+
+    example = between.join(("INT", "x") if kind_first else ("x", "INT"))
+    tells = f"values are cast by {name}({example})"
+    parsers = {"FUNCTION_PARSERS": {name: read}}
+    return Choice("cast", f"{name}({example})", tells, split, frozenset({name}), generator=_cast(write), parser=parsers)
+
+
+def _infix(sign: str, split: Any = "") -> Choice:
+    def write(g: Generator, node: exp.Cast) -> str:
+        this = g.sql(node, "this")
+        simple = isinstance(node.this, exp.Column | exp.Literal)
+        return f"{this if simple else f'({this})'}{sign}{g.sql(node, 'to')}"
+
+    tells = f"values are cast by x{sign}INT"
+    tokens = {sign: TokenType.DCOLON}
+    marks = frozenset({sign})
+    return Choice("cast", sign, tells, split, marks, {}, tokens, generator=_cast(write), restore=_bare_cast)
+
+
+def _prefix(word: str, split: Any = "") -> Choice:
+    def write(g: Generator, node: exp.Cast) -> str:
+        kind = node.to.this.value
+        sizes = [size.this for size in node.to.expressions]
+        return g.func(f"{word}_{kind}", node.this, *sizes)
+
+    def reader(kind: str) -> Any:
+        return lambda args: exp.Cast(this=args[0], to=_kind(kind, args[1:]))
+
+    names = {f"{word}_{kind}": reader(kind) for kind in TO_KINDS}
+    tells = f"values are cast by {word}_INT(x), {word}_TEXT(x)"
+    marks = frozenset(names) - {"TO_DATE", "AS_DATE"}
+    return Choice("cast", f"{word}_", tells, split, marks, generator=_cast(write), functions=names)
 
 
 def null_choices() -> dict[str, tuple[Choice, ...]]:

@@ -67,35 +67,6 @@ def string_choices() -> tuple[Choice, ...]:
 def operator_choices() -> dict[str, tuple[Choice, ...]]:
     """Name of a feature -> its choices, for inequality, comparison, concatenation and remainder."""
 
-    def inequality(sign: str, split: Any = "") -> Choice:
-        tokens = {sign: TokenType.NEQ}
-        marks = marks_of(sign)
-        return Choice("inequality", sign, f"unequal is {sign}", split, marks, {}, tokens, {exp.NEQ: operator(sign)})
-
-    def concatenation(sign: str, split: Any = "", **tokenizer: Any) -> Choice:
-        tells = f"texts are joined by {sign}"
-        tokens = {} if tokenizer else {sign: TokenType.DPIPE}
-        writers = {exp.DPipe: operator(sign)}
-        marks = marks_of(sign)
-        return Choice("concatenation", sign, tells, split, marks, {}, tokens, writers, tokenizer=tokenizer)
-
-    def joining(name: str, split: Any = "") -> Choice:
-        tells = f"texts are joined by {name}(a, b)"
-        writers = {exp.DPipe: lambda g, node: g.func(name, *node.flatten())}
-        marks = frozenset({name})
-        return Choice("concatenation", name, tells, split, marks, writers=writers, functions={name: _joined})
-
-    def remainder(name: str, split: Any = "") -> Choice:
-        tells = f"the remainder is {name}(a, b)"
-        marks = frozenset({name})
-        functions = {name: lambda args: exp.Mod(this=args[0], expression=args[1])}
-        return Choice("remainder", name, tells, split, marks, writers={exp.Mod: call(name)}, functions=functions)
-
-    def infix_remainder(word: str, split: Any = "") -> Choice:
-        tells = f"the remainder is a {word} b"
-        tokens = {word: TokenType.MOD}
-        return Choice("remainder", word, tells, split, frozenset({word}), {}, tokens, {exp.Mod: operator(word)})
-
     equality = Choice("equality", "==", "equal is ==", marks=frozenset({"=="}), writers={exp.EQ: operator("==")})
     in_words = Choice(
         "equality",
@@ -109,31 +80,65 @@ def operator_choices() -> dict[str, tuple[Choice, ...]]:
     return {
         "inequality": (
             Choice("inequality", "<>"),
-            inequality("!="),
-            inequality("^="),
-            inequality("~="),
-            inequality("><", "validation"),
-            inequality("=/=", "test"),
+            _inequality("!="),
+            _inequality("^="),
+            _inequality("~="),
+            _inequality("><", "validation"),
+            _inequality("=/=", "test"),
         ),
         "equality": (Choice("equality", "="), equality, in_words),
         "concatenation": (
             Choice("concatenation", "||"),
-            concatenation("&", SINGLE_TOKENS={"&": TokenType.DPIPE}),
-            concatenation("++"),
-            joining("CONCAT"),
-            joining("JOIN_TEXT", "validation"),
-            concatenation("<+>", "validation"),
-            joining("GLUE", "test"),
-            concatenation("..", "test"),
+            _concatenation("&", SINGLE_TOKENS={"&": TokenType.DPIPE}),
+            _concatenation("++"),
+            _joining("CONCAT"),
+            _joining("JOIN_TEXT", "validation"),
+            _concatenation("<+>", "validation"),
+            _joining("GLUE", "test"),
+            _concatenation("..", "test"),
         ),
         "remainder": (
             Choice("remainder", "%"),
-            remainder("MOD"),
-            infix_remainder("REM"),
-            remainder("REMAINDER", "validation"),
-            infix_remainder("MODULO", "test"),
+            _remainder("MOD"),
+            _infix_remainder("REM"),
+            _remainder("REMAINDER", "validation"),
+            _infix_remainder("MODULO", "test"),
         ),
     }
+
+
+def _inequality(sign: str, split: Any = "") -> Choice:
+    tokens = {sign: TokenType.NEQ}
+    marks = marks_of(sign)
+    return Choice("inequality", sign, f"unequal is {sign}", split, marks, {}, tokens, {exp.NEQ: operator(sign)})
+
+
+def _concatenation(sign: str, split: Any = "", **tokenizer: Any) -> Choice:
+    tells = f"texts are joined by {sign}"
+    tokens = {} if tokenizer else {sign: TokenType.DPIPE}
+    writers = {exp.DPipe: operator(sign)}
+    marks = marks_of(sign)
+    return Choice("concatenation", sign, tells, split, marks, {}, tokens, writers, tokenizer=tokenizer)
+
+
+def _joining(name: str, split: Any = "") -> Choice:
+    tells = f"texts are joined by {name}(a, b)"
+    writers = {exp.DPipe: lambda g, node: g.func(name, *node.flatten())}
+    marks = frozenset({name})
+    return Choice("concatenation", name, tells, split, marks, writers=writers, functions={name: _joined})
+
+
+def _remainder(name: str, split: Any = "") -> Choice:
+    tells = f"the remainder is {name}(a, b)"
+    marks = frozenset({name})
+    functions = {name: lambda args: exp.Mod(this=args[0], expression=args[1])}
+    return Choice("remainder", name, tells, split, marks, writers={exp.Mod: call(name)}, functions=functions)
+
+
+def _infix_remainder(word: str, split: Any = "") -> Choice:
+    tells = f"the remainder is a {word} b"
+    tokens = {word: TokenType.MOD}
+    return Choice("remainder", word, tells, split, frozenset({word}), {}, tokens, {exp.Mod: operator(word)})
 
 
 def truth_choices() -> tuple[Choice, ...]:

@@ -30,7 +30,7 @@ from quickstudy.backbones.mlp import MLP
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
 from quickstudy.core.types import Params
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes, unstack
+from quickstudy.core.vectorise import Mode, mean_loss_and_gradients, stack_episodes, unstack
 from quickstudy.deltas import Full
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.tasks.sinusoids import Sinusoids
@@ -40,7 +40,14 @@ from stopwatch import medians
 Result = tuple[Tensor, Params]
 """Losses [task] and the gradient of their mean."""
 
-MODES = ("vmap", "chunks", "loop", "threads")
+MODES: dict[str, tuple[Mode, int]] = {
+    "vmap": ("vmap", 8),
+    "chunks": ("chunks", 8),
+    "loop": ("loop", 8),
+    "threads, one by one": ("threads", 1),
+    "threads, by vmap": ("threads", 50),
+}
+"""Name -> mode, and tasks at a time."""
 PEERS = ("higher", "torchopt")
 
 
@@ -191,7 +198,7 @@ def route(case: Case, side: str, dtype: torch.dtype = torch.float32) -> Callable
     params = {name: tensor.to(dtype) for name, tensor in drawn.items()}
     episodes = tree_map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, case.episodes())
     if side in MODES:
-        return partial(mean_loss_and_gradients, learner.loss, params, episodes, side)
+        return partial(mean_loss_and_gradients, learner.loss, params, episodes, *MODES[side])
     peer = {"higher": by_higher, "torchopt": by_torchopt}[side]
     return partial(peer, case, Plain(learner.network, params).to(dtype), unstack(episodes))
 

@@ -174,8 +174,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_threads_give_what_the_loop_gives(threads):
+def test_threads_give_what_the_loop_gives(threads, chunk):
     """Each thread has a skeleton of its own."""
     before = torch.get_num_threads()
     network = Functional(lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Tanh(), torch.nn.Flatten()))
@@ -185,8 +186,8 @@ def test_threads_give_what_the_loop_gives(threads):
     weights = torch.tensor([1.0, 0.0, 2.0, 3.0, 1.0])
     torch.set_num_threads(threads)
     try:
-        found = mean_loss_and_gradients(loss, params, stack, "threads", weights=weights)
-        scores = over_tasks(loss, "threads")(params, stack)
+        found = mean_loss_and_gradients(loss, params, stack, "threads", chunk, weights=weights)
+        scores = over_tasks(loss, "threads", chunk)(params, stack)
     finally:
         torch.set_num_threads(before)
     expected = mean_loss_and_gradients(loss, params, stack, "loop", weights=weights)
@@ -203,7 +204,7 @@ def test_threads_work_side_by_side_each_with_one_thread_of_torch():
         together.wait()
         return task.query.inputs.sum()
 
-    stack = stack_episodes(2 * mlp()[2])  # as many for each thread
+    stack = stack_episodes(mlp()[2])
     with torch.no_grad():
         over_tasks(function, "threads")({}, stack)
     assert len({thread for thread, _, _ in seen} - {threading.get_ident()}) == 2

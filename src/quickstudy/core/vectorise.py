@@ -25,9 +25,10 @@ from quickstudy.core.types import Batch, Episode, Info, Params
 Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop", "threads"]
 """All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these ("auto").
 
-"threads" is for convolutions on a CPU: the tasks are shared out to as many threads as torch computes with, each running
-its own one after the other with one thread of torch. "auto" never takes it: the function must draw nothing at random
-and share no module between threads (a `Network` does not; see `core.functional`).
+"threads" is for a CPU: the tasks are shared out to as many threads as torch computes with, each with one thread of
+torch and `chunk` of its tasks at a time by `vmap`, or with a chunk of 1 one after the other without it, which suits
+convolutions. "auto" never takes it: the function must draw nothing at random and share no module between threads (a
+`Network` does not; see `core.functional`).
 """
 
 _UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
@@ -114,7 +115,7 @@ class OverTasks:
             "vmap": lambda: _by_vmap(self._function, params, episodes, None),
             "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
             "loop": lambda: _by_loop(self._function, params, episodes),
-            "threads": lambda: _by_threads(self._function, params, episodes),
+            "threads": lambda: _by_threads(self._function, params, episodes, self._chunk),
         }
         if self._mode != "auto":
             return routes[self._mode]()
@@ -164,7 +165,7 @@ def mean_loss_and_gradients(
         "vmap": lambda: _accumulate(loss, params, episodes, shares, tasks),
         "chunks": lambda: _accumulate(loss, params, episodes, shares, chunk),
         "loop": lambda: _accumulate(loss, params, episodes, shares, 0),
-        "threads": lambda: _accumulate_by_threads(loss, params, episodes, shares),
+        "threads": lambda: _accumulate_by_threads(loss, params, episodes, shares, chunk),
     }
     if mode != "auto":
         return routes[mode]()
@@ -260,18 +261,22 @@ def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episode
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
 
-def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
-    parts = _over_threads(lambda where: _by_loop(function, params, _part(episodes, where)), count_tasks(episodes))
+def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int) -> Any:
+    def run(where: slice) -> Any:
+        some = _part(episodes, where)
+        return _by_loop(function, params, some) if chunk == 1 else _by_vmap(function, params, some, chunk)
+
+    parts = _over_threads(run, count_tasks(episodes))
     return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
 
 def _accumulate_by_threads(
-    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor, chunk: int
 ) -> tuple[Tensor, Params]:
     """As `mean_loss_and_gradients`."""
 
     def run(where: slice) -> tuple[Tensor, Params]:
-        return _accumulate(loss, params, _part(episodes, where), shares[where], 0)
+        return _accumulate(loss, params, _part(episodes, where), shares[where], 0 if chunk == 1 else chunk)
 
     parts = _over_threads(run, len(shares))
     total = {name: torch.stack([gradients[name] for _, gradients in parts]).sum(0) for name in parts[0][1]}

@@ -81,7 +81,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
 
     def options(steps: int, tasks: int, lr: float = 2e-3) -> FitOptions:
         mode: Mode = "threads" if device == "cpu" else "vmap"
-        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, mode=mode, checkpoint_every=100)
+        return FitOptions(steps, tasks, lr=lr, schedule="cosine", clip=10.0, mode=mode, chunk=1, checkpoint_every=100)
 
     def plus(net: Network, updates: int) -> MAMLPlusPlus:
         inner = InnerLoop(2, SGD(0.3)) if quick else InnerLoop(5, SGD(0.1))

@@ -34,7 +34,7 @@ class FitOptions:
         clip: largest norm of the gradient of all parameters together; None for no limit.
         mode: how the tasks of a part are run, as in `core.vectorise`. "auto" measures; a resumed run repeats an
             uninterrupted one to the bit only in modes that were chosen before it stopped.
-        chunk: tasks at a time in the mode "chunks".
+        chunk: tasks at a time in the modes "chunks" and "threads".
         validate_every: steps between two validations; one more follows the last step.
         validation_episodes: how many there are; drawn once, the same each time.
         patience: stop after so many validations in a row without a lower loss; None for never.

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.files import REASONS
 from quickstudy.deltas import LoRA, read_peft, write_peft
-from quickstudy.deltas.peft_format import UNSUPPORTED
+from quickstudy.deltas.peft_folder import UNSUPPORTED
 
 peft = pytest.importorskip("peft", reason="the optional package peft is not installed")
 

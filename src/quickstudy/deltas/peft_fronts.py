@@ -1,0 +1,115 @@
+"""Prompts and prefixes in PEFT's files: one tensor, [token, entry].
+
+The entries of a prefix are the keys and then the values of the first layer, those of the next, and so on; each of them
+head by head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from quickstudy.core.types import Json, Params
+from quickstudy.deltas.peft_folder import UNSUPPORTED, PeftFolder
+from quickstudy.deltas.prefix import Prefix
+from quickstudy.deltas.prompt import Prompt
+
+TENSOR = "prompt_embeddings"
+_PROMPT = "prompt.embeddings"
+_PLAIN: dict[str, tuple[Json, ...]] = {
+    "task_type": ("CAUSAL_LM",),
+    "num_transformer_submodules": (1, None),
+    "modules_to_save": (None, []),
+}
+
+
+def prompt_files(delta: Prompt, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
+    """The entries of the configuration that are a prompt's own, and its tensor.
+
+    Raises:
+        ValueError: `params` are not the embeddings of so many tokens.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
+    if [(name, len(shape), shape[:1]) for name, shape in shapes.items()] != [(_PROMPT, 2, (delta.tokens,))]:
+        raise ValueError(f"expected {_PROMPT} [{delta.tokens}, width] and nothing else; there are {shapes}")
+    embeddings = params[_PROMPT]
+    config = {
+        "num_virtual_tokens": delta.tokens,
+        "token_dim": embeddings.shape[1],
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+    }
+    return config, {TENSOR: embeddings}
+
+
+def read_prompt(folder: PeftFolder) -> tuple[Prompt, Params]:
+    """The delta and its embeddings in float32.
+
+    Raises:
+        FileRefused: the folder is not a language model's, or its tensor is missing or has the wrong shape.
+    """
+    tokens, tensor = _read(folder)
+    return Prompt(tokens), {_PROMPT: tensor}
+
+
+def prefix_files(delta: Prefix, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
+    """The entries of the configuration that are a prefix's own, and its tensor.
+
+    Raises:
+        ValueError: `params` are not the keys and values of so many tokens, or layers differ in shape.
+    """
+    layers = len(params) // 2
+    names = [f"prefix.layers.{number}.{kind}" for number in range(layers) for kind in ("keys", "values")]
+    if set(names) != params.keys() or not names:
+        message = "give `settled` ones" if delta.through else f"there are {sorted(params)[:3]}"
+        raise ValueError(f"expected prefix.layers.<number>.keys and .values of each layer; {message}")
+    shapes = sorted({tuple(tensor.shape) for tensor in params.values()})
+    if len(shapes) > 1 or len(shapes[0]) != 3 or shapes[0][1] != delta.tokens:
+        message = f"keys and values have shapes {shapes}; PEFT takes one [head, token, width], of {delta.tokens} tokens"
+        raise ValueError(message)
+    heads, tokens, width = shapes[0]
+    columns = [params[name].transpose(0, 1).reshape(tokens, heads * width) for name in names]
+    config = {
+        "num_virtual_tokens": tokens,
+        "token_dim": heads * width,
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "num_transformer_submodules": 1,
+        "prefix_projection": False,
+        "encoder_hidden_size": heads * width,
+    }
+    return config, {TENSOR: torch.cat(columns, 1)}
+
+
+def read_prefix(folder: PeftFolder) -> tuple[Prefix, Params]:
+    """The delta and its keys and values in float32; where PEFT trained them through a network, what this made of them.
+
+    Raises:
+        FileRefused: the folder is not a language model's, or its tensor is missing or has the wrong shape.
+    """
+    heads, layers = folder.whole_number("num_attention_heads"), folder.whole_number("num_layers")
+    width = folder.whole_number("token_dim")
+    if width % heads:
+        raise folder.refusal(UNSUPPORTED, f"has token_dim = {width}, which {heads} attention heads cannot share")
+    tokens, tensor = _read(folder, 2 * layers)
+    parts = tensor.reshape(tokens, 2 * layers, heads, width // heads).permute(1, 2, 0, 3)
+    kinds = [f"prefix.layers.{number}.{kind}" for number in range(layers) for kind in ("keys", "values")]
+    return Prefix(tokens), {name: part.contiguous() for name, part in zip(kinds, parts, strict=True)}
+
+
+def _read(folder: PeftFolder, parts: int = 1) -> tuple[int, Tensor]:
+    """The number of tokens and the tensor [token, parts * token_dim]."""
+    folder.require(_PLAIN)
+    tokens, width = folder.whole_number("num_virtual_tokens"), parts * folder.whole_number("token_dim")
+    if extra := sorted(folder.tensors.keys() - {TENSOR}):
+        raise folder.refusal("extra_keys", f"holds {extra[0]!r}; expected only {TENSOR!r}")
+    if TENSOR not in folder.tensors:
+        raise folder.refusal("missing_keys", f"lacks {TENSOR!r}; save the adapter again")
+    tensor = folder.tensors[TENSOR].to(torch.float32)
+    if tensor.dim() != 2:
+        raise folder.refusal("wrong_rank", f"{TENSOR!r} has {tensor.dim()} axes, expected 2")
+    if tensor.shape != (tokens, width):
+        raise folder.refusal("wrong_shape", f"{TENSOR!r} has shape {list(tensor.shape)}, expected {[tokens, width]}")
+    return tokens, tensor

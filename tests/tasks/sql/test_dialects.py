@@ -142,6 +142,15 @@ def test_what_cannot_be_read_is_an_error_of_sqlglot(text):
             dialect.read(text)
 
 
+def test_a_clause_without_what_it_needs_is_an_error_of_sqlglot():
+    seeds = range(SEEDS["test"].start, SEEDS["test"].start + 500)
+    dialect = next(one for one in map(InventedDialect, seeds) if any(choice.name == "ROWS" for choice in one.choices))
+    text = dialect.write(canonical("SELECT a FROM t LIMIT 5"))
+    assert dialect.read(text) == canonical("SELECT a FROM t LIMIT 5")
+    with pytest.raises(SqlglotError):
+        dialect.read(text.replace("5", "b"))
+
+
 def test_canonical_text_is_not_written_so_in_a_dialect_that_changes_it():
     tree = canonical(ONE_OF_ALL)
     for seed in range(6):

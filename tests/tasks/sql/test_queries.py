@@ -140,3 +140,18 @@ def test_rows_compare_in_order_only_where_the_query_says_so():
     assert same_rows([(1,), (2,)], [(2,), (1,)], is_ordered(free))
     assert not same_rows([(1,), (2,)], [(2,), (1,)], is_ordered(ordered))
     assert not same_rows([(1,), (1,)], [(1,)], False)
+
+
+@pytest.mark.parametrize(
+    ("text", "determinate"),
+    [
+        ("SELECT a FROM t ORDER BY a", True),
+        ("SELECT a FROM t LIMIT 3", False),
+        ("SELECT a FROM t ORDER BY a LIMIT 3", False),
+        ("SELECT id FROM t ORDER BY id LIMIT 3", True),
+        ("SELECT t.id FROM t JOIN u ON t.id = u.t_id ORDER BY t.id LIMIT 3", False),
+        ("SELECT a FROM t WHERE d < CURRENT_DATE", False),
+    ],
+)
+def test_what_follows_from_the_contents(text, determinate):
+    assert is_determinate(sqlglot.parse_one(text)) == determinate

@@ -46,6 +46,12 @@ def test_no_source_is_in_support_and_query_and_targets_are_of_the_dialect(split,
             assert task.dialect.write(canonical(pair.source)) == pair.target
 
 
+def test_sources_differ_where_the_grammar_gives_few():
+    tasks = TranslationTasks(shots=40, queries=40, grammar=Grammar(1, ("limit",)), answerable=False, support="random")
+    task = tasks.sample(seed(0))
+    assert len({pair.source for pair in (*task.support, *task.query)}) == 80
+
+
 def test_the_same_seed_gives_the_same_tasks():
     one, again, other = seed(3), seed(3), seed(4)
     tasks = TranslationTasks(shots=4, queries=3)

@@ -38,6 +38,19 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 @pytest.fixture(scope="session")
+def encoder_decoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Type of model -> folder that holds a tiny encoder-decoder."""
+
+    @cache
+    def folder(kind: str) -> str:
+        from encoder_decoders import write_encoder_decoder
+
+        return str(write_encoder_decoder(tmp_path_factory.mktemp(kind), kind))
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data, which the environment variable QUICKSTUDY_DATA names."""
     named = os.environ.get("QUICKSTUDY_DATA", "")

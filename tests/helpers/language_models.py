@@ -52,10 +52,15 @@ def write_language_model(folder: Path, kind: str, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             torch.nn.init.normal_(parameter, std=1.0 if "lm_head" in name or "embed" in name else 0.3)
     model.save_pretrained(folder)
+    tokenizer = letter_tokeniser()
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def letter_tokeniser() -> PreTrainedTokenizerFast:
+    """A tokeniser over `LETTERS`."""
     tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    return folder
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")

@@ -8,4 +8,5 @@ from quickstudy.backbones.estimate import footprint as footprint
 from quickstudy.backbones.estimate import seconds_per_100_texts as seconds_per_100_texts
 from quickstudy.backbones.linear import Linear as Linear
 from quickstudy.backbones.mlp import MLP as MLP
+from quickstudy.backbones.seq2seq_lm import Seq2SeqLM as Seq2SeqLM
 from quickstudy.backbones.text_encoder import TextEncoder as TextEncoder

@@ -6,26 +6,34 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from quickstudy.backbones.base import Backbone
 from quickstudy.backbones.causal_module import CausalModule
 from quickstudy.backbones.causal_reader import CausalReader
 from quickstudy.backbones.completions import Example, packed, padded
-from quickstudy.backbones.encoder_module import ATTENTIONS, skeleton
+from quickstudy.backbones.encoder_module import skeleton
+from quickstudy.backbones.language_model import LanguageModel
+from quickstudy.backbones.language_tokens import (
+    check_fields,
+    check_pairs,
+    completion_rows,
+    end_token,
+    prompt_rows,
+    text_of,
+)
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
 from quickstudy.core.errors import InputError
 from quickstudy.core.functional import Functional
 from quickstudy.core.types import Batch, Fingerprint, Params
 
-USER, ASSISTANT = "user", "assistant"
-
 
 @dataclass(frozen=True)
-class CausalLM(Backbone):
+class CausalLM(LanguageModel):
     """A pretrained language model: its features are the logits of the tokens that come next.
 
     A task's examples are prompts and the completions that are to be written after them. `batch` makes of them what
@@ -79,10 +87,7 @@ class CausalLM(Backbone):
         Raises:
             InputError: the tokeniser has none.
         """
-        token = self._base.tokenizer.eos_token_id
-        if token is None:
-            raise InputError(f"the tokeniser of {self.name!r} has no end-of-text token; set its eos_token")
-        return int(token)
+        return end_token(self._base)
 
     def module(self) -> nn.Module:
         """A skeleton that maps what `batch` puts into `inputs` to logits [row, asked, vocabulary].
@@ -114,10 +119,9 @@ class CausalLM(Backbone):
         Raises:
             InputError: there are no examples, their numbers differ, a prompt has no token, or a completion is too long.
         """
-        if not prompts or len(prompts) != len(completions):
-            raise InputError(f"{len(prompts)} prompts and {len(completions)} completions were given; expected as many")
+        check_pairs(prompts, completions)
         begun = self.begun(prompts)
-        written = self._written(completions)
+        written = completion_rows(self._base, completions)
         examples = [self._example(*each) for each in zip(begun, written, strict=True)]
         if cut := sum(len(example.prompt) < len(whole) for example, whole in zip(examples, begun, strict=True)):
             message = f"{cut} of {len(begun)} prompts lost their beginning: more than {self.max_tokens} tokens"
@@ -132,23 +136,42 @@ class CausalLM(Backbone):
         Raises:
             InputError: a prompt has no token.
         """
-        base = self._base
-        prompts = [prompt + self.between for prompt in prompts]
-        with base.lock:
-            if self.chat:
-                rows = [_chat_tokens(base, prompt) for prompt in prompts]
-            else:
-                rows = base.tokenizer(prompts, verbose=False)["input_ids"]
-        for number, row in enumerate(rows):
-            if not row:
-                raise InputError(f"prompt {number} has no token; give it a text")
-        return [list(row) for row in rows]
+        return prompt_rows(self._base, [prompt + self.between for prompt in prompts], self.chat)
+
+    def begin(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Inputs that ask for the token after each prompt, with padding before the shorter ones.
+
+        Raises:
+            InputError: there are no prompts, one has no token, or one is so long that nothing can be written after it.
+        """
+        if not prompts:
+            raise InputError("no prompts were given; expected at least one")
+        rows = self.begun(prompts)
+        longest = max(map(len, rows))
+        if longest >= self.max_tokens:
+            raise InputError(f"a prompt has {longest} tokens, and max_tokens is {self.max_tokens}; shorten it")
+        ids = [torch.tensor(row) for row in rows]
+        texts = [torch.ones(len(row), dtype=torch.int64) for row in rows]
+        found = {
+            name: pad_sequence(column, batch_first=True, padding_side="left").to(self.device)
+            for name, column in (("input_ids", ids), ("segments", texts))
+        }
+        return found | {"asked": torch.full((len(rows), 1), longest, device=self.device)}
+
+    def after(self, inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
+        """Inputs that ask for the token after `tokens` int64 [row, 1]."""
+        segments = torch.cat([inputs["segments"], torch.ones_like(tokens)], 1)
+        return {"input_ids": tokens, "segments": segments, "asked": torch.ones_like(tokens)}
+
+    def new_cache(self) -> Any:
+        """An empty cache for the module."""
+        from transformers import DynamicCache
+
+        return DynamicCache()
 
     def text(self, tokens: Sequence[int]) -> str:
         """What `tokens` say, without special ones."""
-        base = self._base
-        with base.lock:
-            return str(base.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return text_of(self._base, tokens)
 
     @torch.no_grad()
     def activations(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -164,19 +187,8 @@ class CausalLM(Backbone):
 
     @property
     def _base(self) -> Base:
-        for field, value, allowed in (("attention", self.attention, ATTENTIONS), ("dtype", self.dtype, (*DTYPES,))):
-            if value not in allowed:
-                raise ValueError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
-        if self.max_tokens < 2:
-            raise ValueError(f"max_tokens is {self.max_tokens}; expected at least 2")
+        check_fields(self.attention, self.dtype, self.max_tokens)
         return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "causal")
-
-    def _written(self, completions: Sequence[str]) -> list[list[int]]:
-        """The tokens of each completion and its end."""
-        base, end = self._base, self.end
-        with base.lock:
-            rows = base.tokenizer(list(completions), add_special_tokens=False, verbose=False)["input_ids"]
-        return [[*row, end] for row in rows]
 
     def _example(self, prompt: list[int], completion: list[int]) -> Example:
         room = self.max_tokens - len(completion)
@@ -186,11 +198,3 @@ class CausalLM(Backbone):
                 "raise it, or shorten the text"
             )
         return Example(prompt[-room:], completion)
-
-
-def _chat_tokens(base: Base, prompt: str) -> list[int]:
-    if not base.tokenizer.chat_template:
-        raise InputError(f"the tokeniser of {base.fingerprint.name!r} has no chat template; give chat=False")
-    message = [{"role": USER, "content": prompt}]
-    tokens: list[int] = base.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-    return tokens

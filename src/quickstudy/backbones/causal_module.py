@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quickstudy.backbones.asked_only import AskedOnly
 from quickstudy.backbones.causal_mask import SHARED, masks_for, places, seen
 from quickstudy.backbones.encoder_module import choose_attention
 from quickstudy.core.places import KeysAndValues, PrefixPlace, PromptPlace
@@ -27,8 +28,7 @@ class CausalModule(nn.Module):
         name = next(name for name, part in self.named_modules() if part is embeddings)
         self.prompt = PromptPlace(name)
         self.prefix = PrefixPlace(self._read, embeddings.num_embeddings)
-        self._asked: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._only_asked)
+        self._asked = AskedOnly(model)
 
     def forward(self, inputs: dict[str, Tensor], cache: Any = None) -> Tensor:
         """[row, asked, vocabulary]: for each token asked about, the logits of the one after it.
@@ -57,12 +57,9 @@ class CausalModule(nn.Module):
         everywhere = places(sees)
         asking = everywhere[:, -new:]
         masks = masks_for(self.model, sees[:, -new:], asking, everywhere)
-        self._asked = (asked - 1).clamp(min=0)
         more = {} if cache is None else {"past_key_values": cache}
-        try:
+        with self._asked.about(asked):
             found = self.model(**text, attention_mask=masks, position_ids=asking, use_cache=cache is not None, **more)
-        finally:
-            self._asked = None
         logits: Tensor = found.logits
         return logits
 
@@ -91,18 +88,9 @@ class CausalModule(nn.Module):
         from transformers import DynamicCache
 
         cache, device = DynamicCache(), self.model.get_input_embeddings().weight.device
-        self._asked = torch.zeros(1, 1, dtype=torch.int64, device=device)
-        try:
+        with self._asked.about(torch.ones(1, 1, dtype=torch.int64, device=device)):
             self.model(input_ids=ids[None].to(device), past_key_values=cache, use_cache=True)
-        finally:
-            self._asked = None
         return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-
-    def _only_asked(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Before the output layer: keeps the activations that are asked about, so that no other logits are made."""
-        assert self._asked is not None, "the output layer was called by another than this module"
-        index = self._asked[:, :, None].expand(-1, -1, inputs[0].shape[-1])
-        return (inputs[0].gather(1, index), *inputs[1:])
 
 
 def _with_prefix(cache: Any, prefix: KeysAndValues, dtype: torch.dtype) -> Any:

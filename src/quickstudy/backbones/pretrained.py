@@ -20,10 +20,10 @@ from quickstudy.core.types import Fingerprint
 PACKAGED = "minilm"
 """The encoder that is installed with this package: sentence-transformers/all-MiniLM-L6-v2."""
 
-Kind: TypeAlias = Literal["encoder", "causal"]
+Kind: TypeAlias = Literal["encoder", "causal", "seq2seq"]
 """Which of transformers' Auto classes reads it."""
 
-CALLED: dict[Kind, str] = {"encoder": "text encoder", "causal": "language model"}
+CALLED: dict[Kind, str] = {"encoder": "text encoder", "causal": "language model", "seq2seq": "encoder-decoder"}
 """What messages call them."""
 
 _LOADING = threading.Lock()
@@ -62,7 +62,7 @@ def load_base(
         revision: of a hub name.
         dtype: of its weights.
         device: where they lie.
-        kind: "encoder", or "causal" for a language model.
+        kind: "encoder", "causal" for a language model, or "seq2seq" for an encoder-decoder.
 
     Raises:
         NotAvailable: there is no such model, or its files do not hold one.
@@ -121,9 +121,9 @@ def _load(source: str, name: str, revision: str, dtype: torch.dtype, device: str
 
 
 def _read(source: str, revision: str, kind: Kind) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    reader = {"encoder": AutoModel, "causal": AutoModelForCausalLM}[kind]
+    reader = {"encoder": AutoModel, "causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}[kind]
     options = {"revision": revision} if revision else {}
     try:
         with _quiet():

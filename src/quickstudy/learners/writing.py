@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from quickstudy.backbones.causal_lm import CausalLM
-from quickstudy.backbones.generation import begin, generate
+from quickstudy.backbones.generation import generate
+from quickstudy.backbones.language_model import LanguageModel
 from quickstudy.core.errors import InputError
 from quickstudy.core.types import Adapter, Params
 from quickstudy.learners.base import Learner
+from quickstudy.learners.language_rows import Rows
+
+
+class Prompting(Learner):
+    """A learner whose adapters change what the network reads, not what it is."""
+
+    @abstractmethod
+    def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
+        """The parameters and inputs that the network is run with to write after `rows`."""
 
 
 def write(
@@ -25,9 +34,6 @@ def write(
 ) -> list[str]:
     """What the language model writes after each prompt with the adapter.
 
-    A learner whose adapters are more than tensors in place of the network's has a method `continued(params, adapter,
-    inputs)`, which returns the parameters and inputs that the network is run with.
-
     Args:
         learner: on a network whose backbone is a language model.
         params: its meta-parameters.
@@ -38,17 +44,16 @@ def write(
         generator: of the draws.
 
     Raises:
-        InputError: the learner has no language model, or as in `generation.begin`.
+        InputError: the learner has no language model, or as in the `begin` of its backbone.
         ValueError: as in `generate`.
     """
     network = getattr(learner, "network", None)
-    if network is None or not isinstance(network.backbone, CausalLM):
-        raise InputError(f"{learner.name!r} has no language model to write with; give its network a CausalLM")
-    inputs = begin(network.backbone, prompts)
-    continued: Any = getattr(learner, "continued", None)
-    if continued is None:
-        params = {**params, **adapter.tensors}
-    else:
+    if network is None or not isinstance(network.backbone, LanguageModel):
+        raise InputError(f"{learner.name!r} has no language model to write with; give its network one")
+    inputs = network.backbone.begin(prompts)
+    if isinstance(learner, Prompting):
         with torch.no_grad():
-            params, inputs = continued(params, adapter, inputs)
+            params, inputs = learner.continued(params, adapter, inputs)
+    else:
+        params = {**params, **adapter.tensors}
     return generate(network.backbone, network.features, params, inputs, most, temperature, generator)

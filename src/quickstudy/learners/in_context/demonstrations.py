@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.learners.base import Learner
 from quickstudy.learners.language_rows import (
     Rows,
     asked_in_one_row,
@@ -30,10 +29,11 @@ from quickstudy.learners.language_rows import (
 )
 from quickstudy.learners.losses import blank, query_loss, weighted_mean
 from quickstudy.learners.network import Network
+from quickstudy.learners.writing import Prompting
 
 
 @dataclass(frozen=True)
-class Demonstrations(Learner):
+class Demonstrations(Prompting):
     """Writes demonstrations before each prompt.
 
     Attributes:

@@ -1,0 +1,46 @@
+"""The contract of a backbone that writes: prompts and completions in, logits of tokens out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from quickstudy.backbones.base import Backbone
+from quickstudy.core.types import Batch
+
+
+class LanguageModel(Backbone):
+    """A pretrained model whose features are logits of tokens, [row, token asked about, vocabulary].
+
+    Its module is called as `module(inputs, cache)`; without a cache each row is computed whole.
+    """
+
+    @property
+    @abstractmethod
+    def end(self) -> int:
+        """The token that ends a completion."""
+
+    @abstractmethod
+    def batch(
+        self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False, notes: Sequence[str] = ()
+    ) -> Batch:
+        """Prompts with their completions as a learner reads them: targets int64 [row, asked] are tokens."""
+
+    @abstractmethod
+    def begin(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Inputs that ask for the first token of the completion of each prompt."""
+
+    @abstractmethod
+    def after(self, inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
+        """Inputs that ask for the token after `tokens` int64 [row, 1], where the cache holds what `inputs` had."""
+
+    @abstractmethod
+    def new_cache(self) -> Any:
+        """An empty cache for the module."""
+
+    @abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """What `tokens` say, without special ones."""

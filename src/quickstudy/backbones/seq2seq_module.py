@@ -1,0 +1,69 @@
+"""The forward pass of an encoder-decoder, safe under `torch.vmap`, for whole completions and token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.backbones.asked_only import AskedOnly
+from quickstudy.backbones.encoder_module import choose_attention
+from quickstudy.core.attention_mask import additive_mask
+
+
+@dataclass
+class Seq2SeqCache:
+    """What the first step of writing leaves for the others: what the encoder made of the prompts, keys and values."""
+
+    past: Any
+    encoded: Any = field(default=None)
+
+
+class Seq2SeqModule(nn.Module):
+    """Logits of the tokens that come next in the completion.
+
+    Attributes:
+        model: the transformers model. Parameter names therefore begin with `model.`, as PEFT's do after `base_model.`.
+    """
+
+    def __init__(self, model: Any, attention: str) -> None:
+        super().__init__()
+        self.model = model
+        self.attention = attention
+        self._asked = AskedOnly(model)
+
+    def forward(self, inputs: dict[str, Tensor], cache: Seq2SeqCache | None = None) -> Tensor:
+        """[row, asked, vocabulary]: for each token asked about, the logits of the one after it.
+
+        Args:
+            inputs: `input_ids` and `segments` int64 [row, token], the prompts, and 0 where there is padding;
+                `decoder_ids` int64 [row, written], what is written, behind the token that begins it; `asked` int64
+                [row, asked], places in `decoder_ids`, counted from 1, and 0 for padding.
+            cache: of earlier steps; `decoder_ids` then holds the new tokens only.
+        """
+        for part in (self.model, self.model.get_encoder(), self.model.get_decoder()):
+            choose_attention(part, self.attention)  # T5 keeps a configuration in each
+        written = inputs["decoder_ids"].shape[-1]
+        dtype, device = self.model.dtype, inputs["decoder_ids"].device
+        past = 0 if cache is None else cache.past.get_seq_length()
+        later = torch.ones(written, past + written, dtype=torch.bool, device=device).triu(past + 1)
+        mask = torch.zeros(later.shape, dtype=dtype, device=device).masked_fill(later, torch.finfo(dtype).min)
+        more: dict[str, Any] = {} if cache is None else {"past_key_values": cache.past}
+        if cache is not None and cache.encoded is not None:
+            more["encoder_outputs"] = cache.encoded
+        else:
+            more["input_ids"] = inputs["input_ids"]
+        with self._asked.about(inputs["asked"]):
+            found = self.model(
+                **more,
+                attention_mask=additive_mask(inputs["segments"], dtype),
+                decoder_input_ids=inputs["decoder_ids"],
+                decoder_attention_mask=mask.expand(len(inputs["decoder_ids"]), 1, -1, -1),
+                use_cache=cache is not None,
+            )
+        if cache is not None and cache.encoded is None:
+            cache.encoded = (found.encoder_last_hidden_state,)
+        logits: Tensor = found.logits
+        return logits

@@ -29,16 +29,33 @@ class Pair:
     completion: str
 
 
+class WritingTask(Protocol):
+    """One task, drawn."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What is to be done, in words; empty where nobody says."""
+        ...
+
+    @property
+    def support(self) -> tuple[Pair, ...]:
+        """The examples to learn from."""
+        ...
+
+    @property
+    def query(self) -> tuple[Pair, ...]:
+        """The examples to be judged on; no prompt of them is in `support`."""
+        ...
+
+
 @dataclass(frozen=True)
 class TextTask:
-    """One task, drawn.
-
-    Attributes:
-        name: for messages.
-        description: what is to be done, in words; empty where nobody says.
-        support: the examples to learn from.
-        query: the examples to be judged on; no prompt of them is in `support`.
-    """
+    """A `WritingTask` and nothing more."""
 
     name: str
     description: str
@@ -50,7 +67,7 @@ class TextTaskSource(ABC):
     """A distribution over such tasks: a frozen dataclass."""
 
     @abstractmethod
-    def draw(self, generator: torch.Generator) -> TextTask:
+    def draw(self, generator: torch.Generator) -> WritingTask:
         """One task; the same seed gives the same."""
 
 
@@ -72,7 +89,7 @@ class EncodedTextTasks(TaskSource):
         """One episode: targets are tokens, `ways` 0."""
         return self.episode(self.source.draw(generator))
 
-    def episode(self, task: TextTask) -> Episode:
+    def episode(self, task: WritingTask) -> Episode:
         """`task` as an episode."""
         notes = [task.description] if self.describe and task.description else []
         return Episode(self._encoded(task.support, notes), self._encoded(task.query), task.name)

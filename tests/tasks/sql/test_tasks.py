@@ -14,7 +14,8 @@ from quickstudy.tasks.sql.grammar import Grammar
 from quickstudy.tasks.sql.invented import InventedDialect
 from quickstudy.tasks.sql.questions import QUESTION_SETS, QuestionTasks, canonical_query, read_questions
 from quickstudy.tasks.sql.scores import Score, copy_input, nearest_known, score_task
-from quickstudy.tasks.sql.tasks import Pair, TextTask, TranslationTasks, covering, new_words
+from quickstudy.tasks.sql.tasks import SQLTask, TranslationTasks, covering, new_words
+from quickstudy.tasks.text_tasks import Pair
 
 real_data = pytest.mark.skipif(not os.environ.get("QUICKSTUDY_DATA"), reason="QUICKSTUDY_DATA names no data folder")
 
@@ -36,36 +37,36 @@ def test_no_source_is_in_support_and_query_and_targets_are_of_the_dialect(split,
     tasks = TranslationTasks(split, shots=(2, 6), queries=4, invented=0.5, support=support)
     generator = seed(1)
     for _ in range(4):
-        task = tasks.sample(generator)
-        sources = [pair.source for pair in (*task.support, *task.query)]
+        task = tasks.draw(generator)
+        sources = [pair.prompt for pair in (*task.support, *task.query)]
         assert len(sources) == len(set(sources))
         assert 2 <= len(task.support) <= 6
         assert len(task.query) == 4
         assert task.dialect.split == split
         for pair in (*task.support, *task.query):
-            assert task.dialect.write(canonical(pair.source)) == pair.target
+            assert task.dialect.write(canonical(pair.prompt)) == pair.completion
 
 
 def test_sources_differ_where_the_grammar_gives_few():
     tasks = TranslationTasks(shots=40, queries=40, grammar=Grammar(1, ("limit",)), answerable=False, support="random")
-    task = tasks.sample(seed(0))
-    assert len({pair.source for pair in (*task.support, *task.query)}) == 80
+    task = tasks.draw(seed(0))
+    assert len({pair.prompt for pair in (*task.support, *task.query)}) == 80
 
 
 def test_the_same_seed_gives_the_same_tasks():
     one, again, other = seed(3), seed(3), seed(4)
     tasks = TranslationTasks(shots=4, queries=3)
-    first = [tasks.sample(one) for _ in range(3)]
-    assert first == [tasks.sample(again) for _ in range(3)]
-    assert first != [tasks.sample(other) for _ in range(3)]
+    first = [tasks.draw(one) for _ in range(3)]
+    assert first == [tasks.draw(again) for _ in range(3)]
+    assert first != [tasks.draw(other) for _ in range(3)]
     assert len({task.query for task in first}) == 3
 
 
 def test_the_share_of_invented_dialects():
     generator = seed(0)
-    known = [TranslationTasks(shots=1, queries=1, invented=0, support="random").sample(generator) for _ in range(8)]
+    known = [TranslationTasks(shots=1, queries=1, invented=0, support="random").draw(generator) for _ in range(8)]
     assert {task.name for task in known} <= set(known_dialects("train"))
-    made = [TranslationTasks(shots=1, queries=1, invented=1, support="random").sample(generator) for _ in range(8)]
+    made = [TranslationTasks(shots=1, queries=1, invented=1, support="random").draw(generator) for _ in range(8)]
     assert all(task.name.startswith("invented-") for task in made)
 
 
@@ -75,10 +76,10 @@ def test_answerable_queries_have_words_that_the_support_shows():
         generator = seed(2)
         count = 0
         for _ in range(5):
-            task = tasks.sample(generator)
+            task = tasks.draw(generator)
             names = frozenset()
-            shown = {word for pair in task.support for word in pair.target.split()}
-            count += sum(bool(set(pair.target.split()) - shown - set(pair.source.split())) for pair in task.query)
+            shown = {word for pair in task.support for word in pair.completion.split()}
+            count += sum(bool(set(pair.completion.split()) - shown - set(pair.prompt.split())) for pair in task.query)
             assert all(new_words(pair, names) is not None for pair in task.query)
         return count
 
@@ -110,7 +111,7 @@ def test_covering_takes_what_shows_most():
 )
 def test_settings_without_meaning_are_refused(tasks, words):
     with pytest.raises(TaskError, match=words):
-        tasks.sample(seed(0))
+        tasks.draw(seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +131,13 @@ def share(scores, name):
 @pytest.mark.parametrize("name", ["tsql", "made_up"])
 def test_targets_score_full_and_controls_less(name, request):
     task = request.getfixturevalue(name)
-    assert set(score_task(task, [pair.target for pair in task.query])) == {Score(True, True, True, True)}
+    assert set(score_task(task, [pair.completion for pair in task.query])) == {Score(True, True, True, True)}
     for texts in (copy_input(task), nearest_known(task)):
         scores = score_task(task, texts)
         assert share(scores, "equal_tree") < 0.9
         assert all(score.parses >= score.equal_tree >= score.exact for score in scores)
         assert all(score.executes >= score.equal_tree for score in scores)
-    shuffled = [pair.target for pair in task.query[1:] + task.query[:1]]
+    shuffled = [pair.completion for pair in task.query[1:] + task.query[:1]]
     assert share(score_task(task, shuffled), "equal_tree") == 0
     assert share(score_task(task, shuffled), "executes") < 0.3
     assert set(score_task(task, ["no sql at all ("] * 12)) == {Score(False, False, False, False)}
@@ -144,8 +145,8 @@ def test_targets_score_full_and_controls_less(name, request):
 
 def test_the_nearest_known_dialect_is_the_dialect_itself_where_it_is_known():
     task = TranslationTasks("train", shots=10, queries=6).of(KnownDialect("bigquery"), seed(1))
-    assert list(nearest_known(task)) == [pair.target for pair in task.query]
-    assert list(copy_input(task)) == [pair.source for pair in task.query]
+    assert list(nearest_known(task)) == [pair.completion for pair in task.query]
+    assert list(copy_input(task)) == [pair.prompt for pair in task.query]
 
 
 def test_equal_trees_and_equal_rows_are_less_than_equal_texts(tsql):
@@ -153,9 +154,9 @@ def test_equal_trees_and_equal_rows_are_less_than_equal_texts(tsql):
     task = replace(tsql, query=(one,) * 4, schema=None)
     texts = [
         "SELECT TOP 5 ID from [t] WHERE (x) = 1",
-        one.source,
+        one.prompt,
         "SELECT TOP 6 id FROM t WHERE x = 1",
-        one.target + " ",
+        one.completion + " ",
     ]
     found = [(score.exact, score.parses, score.equal_tree, score.executes) for score in score_task(task, texts)]
     assert found[1:] == [(False, False, False, None), (False, True, False, None), (True, True, True, None)]
@@ -206,21 +207,21 @@ def test_questions_of_a_split_keep_to_it(folder):
     assert [len(splits[split]) for split in SPLITS] == [30, 10, 10]
     for split in SPLITS:
         tasks = QuestionTasks(split, shots=5, queries=5, sets=("geography",), folder=folder)
-        task, again = tasks.sample(seed(0)), tasks.sample(seed(0))
+        task, again = tasks.draw(seed(0)), tasks.draw(seed(0))
         assert task == again
         assert {question_number(pair) < 30 for pair in task.support} == {True}
         wanted = {"train": range(30), "validation": range(30, 40), "test": range(40, 50)}[split]
         assert all(question_number(pair) in wanted for pair in task.query)
-        assert not {pair.target for pair in task.support} & {pair.target for pair in task.query}
+        assert not {pair.completion for pair in task.support} & {pair.completion for pair in task.query}
         assert task.dialect.split == split
-        assert "city(name, id)" in task.query[0].source
-        assert score_task(task, [pair.target for pair in task.query])[0] == Score(True, True, True, None)
+        assert "city(name, id)" in task.query[0].prompt
+        assert score_task(task, [pair.completion for pair in task.query])[0] == Score(True, True, True, None)
         with pytest.raises(TaskError, match="nearest_known is for tasks of translation"):
             nearest_known(task)
 
 
 def question_number(pair):
-    return int(pair.source.split(" | ")[0].split()[-1])
+    return int(pair.prompt.split(" | ")[0].split()[-1])
 
 
 def test_a_query_of_the_sets_becomes_canonical():
@@ -233,12 +234,12 @@ def test_without_data_or_questions_it_says_what_to_do(folder, monkeypatch):
     with pytest.raises(InputError, match="there are geography"):
         read_questions("nothing", folder)
     with pytest.raises(TaskError, match="of at most 20 characters of SQL, 40 are asked for"):
-        QuestionTasks("test", shots=40, queries=10, sets=("geography",), folder=folder, longest=20).sample(seed(0))
+        QuestionTasks("test", shots=40, queries=10, sets=("geography",), folder=folder, longest=20).draw(seed(0))
     with pytest.raises(NotAvailable, match="no such file"):
         read_questions("scholar", folder)
     monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
     with pytest.raises(NotAvailable, match="QUICKSTUDY_DATA"):
-        QuestionTasks().sample(seed(0))
+        QuestionTasks().draw(seed(0))
 
 
 @real_data
@@ -254,6 +255,6 @@ def test_real_questions_round_trip_in_invented_dialects(name):
 
 @real_data
 def test_real_tasks_are_drawn():
-    task = QuestionTasks("test", sets=("geography",)).sample(seed(0))
-    assert isinstance(task, TextTask)
+    task = QuestionTasks("test", sets=("geography",)).draw(seed(0))
+    assert isinstance(task, SQLTask)
     assert (len(task.support), len(task.query)) == (10, 10)

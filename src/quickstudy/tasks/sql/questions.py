@@ -22,8 +22,9 @@ from quickstudy.tasks.sql.choice import SPLITS, Split
 from quickstudy.tasks.sql.dialects import KnownDialect, SQLDialect, known_dialects
 from quickstudy.tasks.sql.invented import draw_invented
 from quickstudy.tasks.sql.schemas import needs_quotes, seeded
-from quickstudy.tasks.sql.tasks import Pair, TextTask
+from quickstudy.tasks.sql.tasks import SQLTask
 from quickstudy.tasks.table import text_key
+from quickstudy.tasks.text_tasks import Pair, TextTaskSource
 
 QUESTION_SETS = ("geography", "advising", "atis", "academic", "restaurants", "scholar")
 
@@ -64,7 +65,7 @@ class QuestionSet:
 
 
 @dataclass(frozen=True)
-class QuestionTasks:
+class QuestionTasks(TextTaskSource):
     """An English question and tables -> SQL in a dialect. A task has one set and one dialect of the split.
 
     The support is of the set's train queries, as an operator has some answered questions; the query is of the split's
@@ -90,7 +91,7 @@ class QuestionTasks:
     longest: int = 400
     folder: Path | str | None = None
 
-    def sample(self, generator: torch.Generator) -> TextTask:
+    def draw(self, generator: torch.Generator) -> SQLTask:
         """One task.
 
         Raises:
@@ -118,7 +119,7 @@ class QuestionTasks:
         pairs = [self._pair(question, found, dialect, generator) for question in (*support, *query)]
         described = f"{dialect.description}; questions about {name}"
         cut = len(support)
-        return TextTask(f"{name} in {dialect.name}", described, tuple(pairs[:cut]), tuple(pairs[cut:]), dialect)
+        return SQLTask(f"{name} in {dialect.name}", described, tuple(pairs[:cut]), tuple(pairs[cut:]), dialect)
 
     def _drawn(self, questions: list[Question], size: Size, name: str, generator: torch.Generator) -> list[Question]:
         """Questions of which no two have the same SQL while there are enough."""

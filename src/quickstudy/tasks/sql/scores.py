@@ -15,7 +15,8 @@ from quickstudy.tasks.sql.choice import Split
 from quickstudy.tasks.sql.dialects import KnownDialect, SQLDialect, canonical, known_dialects, writes_so
 from quickstudy.tasks.sql.execution import Database, Engine, QueryFailed, is_ordered, same_rows
 from quickstudy.tasks.sql.schemas import draw_contents
-from quickstudy.tasks.sql.tasks import Pair, TextTask
+from quickstudy.tasks.sql.tasks import SQLTask
+from quickstudy.tasks.text_tasks import Pair
 
 CONTENTS_SEED = 7
 BARE = (exp.Paren, exp.Column, exp.Literal, exp.Func)
@@ -39,7 +40,7 @@ class Score:
     executes: bool | None
 
 
-def score_task(task: TextTask, texts: Sequence[str], run: bool = True) -> list[Score]:
+def score_task(task: SQLTask, texts: Sequence[str], run: bool = True) -> list[Score]:
     """One score for each query of the task.
 
     Args:
@@ -73,9 +74,9 @@ def score(text: str, pair: Pair, dialect: SQLDialect, database: Database | None 
         dialect: what the target is written in.
         database: to run queries in; None for not to.
     """
-    exact = text.strip() == pair.target.strip()
+    exact = text.strip() == pair.completion.strip()
     parses = exact or writes_so(dialect, text)
-    equal = exact or (parses and same_tree(dialect, text, pair.target))
+    equal = exact or (parses and same_tree(dialect, text, pair.completion))
     executes = None if database is None else _executes(text if parses else None, equal, pair, dialect, database)
     return Score(exact, parses, equal, executes)
 
@@ -102,12 +103,12 @@ def normalised(tree: exp.Expr) -> exp.Expr:
     return made
 
 
-def copy_input(task: TextTask) -> tuple[str, ...]:
+def copy_input(task: SQLTask) -> tuple[str, ...]:
     """The control that writes each source as it is."""
-    return tuple(pair.source for pair in task.query)
+    return tuple(pair.prompt for pair in task.query)
 
 
-def nearest_known(task: TextTask, split: Split = "train") -> tuple[str, ...]:
+def nearest_known(task: SQLTask, split: Split = "train") -> tuple[str, ...]:
     """The control that writes in the known dialect of the split whose outputs match the support best: most of them
     exactly, then by shared words.
 
@@ -115,8 +116,8 @@ def nearest_known(task: TextTask, split: Split = "train") -> tuple[str, ...]:
         TaskError: the sources are no canonical SQL.
     """
     try:
-        support = [(canonical(pair.source), pair.target) for pair in task.support]
-        query = [canonical(pair.source) for pair in task.query]
+        support = [(canonical(pair.prompt), pair.completion) for pair in task.support]
+        query = [canonical(pair.prompt) for pair in task.query]
     except SqlglotError as error:
         raise TaskError("the sources are no SQL; nearest_known is for tasks of translation") from error
 
@@ -132,8 +133,8 @@ def nearest_known(task: TextTask, split: Split = "train") -> tuple[str, ...]:
 def _executes(text: str | None, equal: bool, pair: Pair, dialect: SQLDialect, database: Database) -> bool | None:
     own = dialect.name == database.engine
     try:
-        tree = canonical(pair.source)
-        wanted = database.rows(pair.target if own else tree)
+        tree = canonical(pair.prompt)
+        wanted = database.rows(pair.completion if own else tree)
     except (QueryFailed, SqlglotError):
         return None
     if text is None or equal:

@@ -1,4 +1,4 @@
-"""Tasks of translating canonical SQL into a dialect, and what a task of texts is."""
+"""Tasks of translating canonical SQL into a dialect."""
 
 from __future__ import annotations
 
@@ -20,22 +20,15 @@ from quickstudy.tasks.sql.dialects import KnownDialect, SQLDialect, known_dialec
 from quickstudy.tasks.sql.grammar import Grammar
 from quickstudy.tasks.sql.invented import draw_invented
 from quickstudy.tasks.sql.schemas import Schema, draw_schema, seeded
+from quickstudy.tasks.text_tasks import Pair, TextTaskSource
 
 PIECE = re.compile(r"'(?:[^']|'')*'|\w+|[^\w\s]+")
 TRIES = 12
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A text and what is to be written for it."""
-
-    source: str
-    target: str
-
-
-@dataclass(frozen=True)
-class TextTask:
-    """A task of writing texts; no source of `query` is one of `support`.
+class SQLTask:
+    """A task of writing SQL; no prompt of `query` is one of `support`.
 
     Attributes:
         name: e.g. "mysql" or "invented-17".
@@ -55,7 +48,7 @@ class TextTask:
 
 
 @dataclass(frozen=True)
-class TranslationTasks:
+class TranslationTasks(TextTaskSource):
     """Canonical SQL -> SQL in a dialect. A task has a dialect of the split and a random schema.
 
     Attributes:
@@ -78,7 +71,7 @@ class TranslationTasks:
     support: Literal["random", "covering"] = "covering"
     answerable: bool = True
 
-    def sample(self, generator: torch.Generator) -> TextTask:
+    def draw(self, generator: torch.Generator) -> SQLTask:
         """One task.
 
         Raises:
@@ -93,8 +86,8 @@ class TranslationTasks:
             dialect = KnownDialect(rng.choice(known_dialects(self.split)))
         return self.of(dialect, generator)
 
-    def of(self, dialect: SQLDialect, generator: torch.Generator) -> TextTask:
-        """One task in this dialect; errors as `sample`."""
+    def of(self, dialect: SQLDialect, generator: torch.Generator) -> SQLTask:
+        """One task in this dialect; errors as `draw`."""
         self._check()
         rng = seeded(generator)
         schema = draw_schema(generator)
@@ -107,7 +100,7 @@ class TranslationTasks:
         else:
             support = [next(pairs) for _ in range(shots)]
         query = self._query(support, pairs, queries, names)
-        return TextTask(dialect.name, dialect.description, tuple(support), tuple(query), dialect, schema)
+        return SQLTask(dialect.name, dialect.description, tuple(support), tuple(query), dialect, schema)
 
     def _pairs(self, dialect: SQLDialect, schema: Schema, rng: random.Random) -> Iterator[Pair]:
         """Pairs whose sources differ."""
@@ -161,11 +154,11 @@ def covering(pairs: list[Pair], count: int, names: frozenset[str]) -> list[Pair]
 
 def new_words(pair: Pair, names: frozenset[str]) -> frozenset[str]:
     """Words and signs of the target that the source has not, without names, texts and numbers."""
-    return frozenset(_pieces(pair.target, names)) - frozenset(_pieces(pair.source, names))
+    return frozenset(_pieces(pair.completion, names)) - frozenset(_pieces(pair.prompt, names))
 
 
 def _changes(pair: Pair, names: frozenset[str]) -> set[tuple[str, str]]:
-    before, after = _pieces(pair.source, names), _pieces(pair.target, names)
+    before, after = _pieces(pair.prompt, names), _pieces(pair.completion, names)
     return set(pairwise(after)) - set(pairwise(before))
 
 

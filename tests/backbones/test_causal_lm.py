@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones import conformance as checks
 from quickstudy.backbones.completions import Example, packed
-from quickstudy.backbones.generation import begin, generate
+from quickstudy.backbones.generation import generate
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.deltas.lora import LoRA, gather_adapters
@@ -23,7 +23,7 @@ def tokens(text):
 
 
 def written(backbone, body, params, prompts, *more, **options):
-    return generate(backbone, body, params, begin(backbone, prompts), *more, **options)
+    return generate(backbone, body, params, backbone.begin(prompts), *more, **options)
 
 
 def theirs(folder):

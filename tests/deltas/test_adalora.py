@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from quickstudy.backbones import CausalLM
-from quickstudy.backbones.generation import begin, generate
+from quickstudy.backbones.generation import generate
 from quickstudy.core.functional import Functional
 from quickstudy.core.optimisers import SGD, Adam
 from quickstudy.deltas import AdaLoRA, LoRA, RankBudget, adapt_ranks, as_lora, gather_adapters
@@ -186,12 +186,12 @@ def test_rows_of_different_adapters_are_as_each_alone_also_when_they_write(kind,
     adapters = [drawn(body, delta, seed) for seed in range(3)]
     mixed = gather_adapters({name: torch.stack([each[name] for each in adapters]) for name in adapters[0]}, index)
     prompts = 2 * PROMPTS
-    together = generate(backbone, body, mixed, begin(backbone, prompts), most=10)
+    together = generate(backbone, body, mixed, backbone.begin(prompts), most=10)
     for row, number in enumerate(index.tolist()):
-        assert generate(backbone, body, adapters[number], begin(backbone, [prompts[row]]), most=10) == [together[row]]
-    assert together != generate(backbone, body, {}, begin(backbone, prompts), most=10)
+        assert generate(backbone, body, adapters[number], backbone.begin([prompts[row]]), most=10) == [together[row]]
+    assert together != generate(backbone, body, {}, backbone.begin(prompts), most=10)
     with pytest.raises(ValueError, match="6 rows were given, but the batch has 3"):
-        generate(backbone, body, mixed, begin(backbone, PROMPTS))
+        generate(backbone, body, mixed, backbone.begin(PROMPTS))
 
 
 def test_scores_and_choice_are_those_of_peft(language_model):

@@ -6,7 +6,7 @@ from language_models import CONFIGS, VOCABULARY
 from torch.nn.functional import cross_entropy
 
 from quickstudy.backbones import CausalLM
-from quickstudy.backbones.generation import begin, generate
+from quickstudy.backbones.generation import generate
 from quickstudy.core.functional import Functional
 from quickstudy.deltas import LoRA, Prefix, Prompt, gather_adapters
 from quickstudy.deltas import conformance as checks
@@ -96,16 +96,16 @@ def test_rows_of_different_adapters_are_as_each_alone_also_when_they_write(delta
     adapters = [drawn(backbone, delta, seed) for seed in range(3)]
     prompts, mixed = 2 * PROMPTS, stacked(adapters, index)
     inputs = backbone.batch(prompts, 2 * COMPLETIONS).inputs
-    together = generate(backbone, body, mixed, begin(backbone, prompts), most=10)
+    together = generate(backbone, body, mixed, backbone.begin(prompts), most=10)
     with torch.no_grad():
         logits = body(mixed, inputs)
     for row, number in enumerate(index.tolist()):
         alone = {name: leaf[row : row + 1] for name, leaf in inputs.items()}
         with torch.no_grad():
             torch.testing.assert_close(logits[row : row + 1], body(adapters[number], alone), atol=1e-4, rtol=1e-4)
-        text = generate(backbone, body, adapters[number], begin(backbone, [prompts[row]]), most=10)
+        text = generate(backbone, body, adapters[number], backbone.begin([prompts[row]]), most=10)
         assert text == [together[row]]
-    assert together != generate(backbone, Functional(backbone.module), {}, begin(backbone, prompts), most=10)
+    assert together != generate(backbone, Functional(backbone.module), {}, backbone.begin(prompts), most=10)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
@@ -113,7 +113,7 @@ def test_rows_of_different_adapters_are_as_each_alone_also_when_they_write(delta
 def test_writing_with_kept_keys_is_writing_without(delta, kind, language_model):
     backbone = CausalLM(language_model(kind), max_tokens=40)
     body, params = attached(backbone, delta), drawn(backbone, delta, 3)
-    text = generate(backbone, body, params, begin(backbone, ["abc"]), most=8)[0]
+    text = generate(backbone, body, params, backbone.begin(["abc"]), most=8)[0]
     ids = tokens("abc")
     with torch.no_grad():
         while len(ids) < 11:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from quickstudy.backbones import CausalLM
-from quickstudy.backbones.generation import begin, generate
+from quickstudy.backbones.generation import generate
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.functional import Functional
 from quickstudy.deltas import AdaLoRA, Full, LoRA, Prefix, Prompt, as_lora, read_peft, vllm_problems, write_peft
@@ -97,7 +97,7 @@ def test_peft_writes_the_text_that_we_do(kind, number, language_model, tmp_path)
         text = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, pad_token_id=0
         )
-    assert generate(backbone, run, params, begin(backbone, ["abc"]), most=10) == [backbone.text(text[0, 3:].tolist())]
+    assert generate(backbone, run, params, backbone.begin(["abc"]), most=10) == [backbone.text(text[0, 3:].tolist())]
 
 
 CONFIGS = {

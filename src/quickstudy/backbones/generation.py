@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -13,11 +13,6 @@ from quickstudy.core.types import Params
 
 Run: TypeAlias = Callable[[Params, dict[str, Tensor], Any], Tensor]
 """Logits [row, asked, vocabulary] of parameters, inputs and transformers' cache: see `CausalModule.forward`."""
-
-
-def begin(backbone: LanguageModel, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Prompts as inputs that ask for the first token of each completion; errors as `backbone.begin`."""
-    return backbone.begin(prompts)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import torch
 from ciphers import Ciphers
 
 from quickstudy.backbones import CausalLM
-from quickstudy.backbones.generation import begin
 from quickstudy.core.errors import InputError
 from quickstudy.core.types import Adapter, Episode
 from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
@@ -82,7 +81,7 @@ def test_a_query_sees_no_other_query_and_no_padding(backbone, choose):
 def test_the_nearest_share_tokens_and_stand_last(backbone):
     support = encoded(backbone, [("aaaa>", "b"), ("cccc>", "b"), ("abab>", "b"), ("dddd>", "b")])
     learner = Demonstrations(Network(backbone, Head()), "nearest", most=3)
-    order = learner._order(learner.adapt({}, support), begin(backbone, ["aaa>"]))
+    order = learner._order(learner.adapt({}, support), backbone.begin(["aaa>"]))
     assert order[0].tolist()[1:] == [2, 0]
 
 
@@ -90,7 +89,7 @@ def test_diverse_ones_are_unlike_each_other(backbone):
     support = encoded(backbone, [("aabb>", "b"), ("aabb>", "b"), ("aaab>", "b"), ("ccdd>", "b")])
     orders = {
         choose: Demonstrations(Network(backbone, Head()), choose, most=2)
-        ._order(learner_adapter(backbone, support), begin(backbone, ["aabbc>"]))[0]
+        ._order(learner_adapter(backbone, support), backbone.begin(["aabbc>"]))[0]
         .tolist()
         for choose in ("nearest", "diverse")
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +18,9 @@ from quickstudy.learners.network import Network
 from quickstudy.learners.optimisees import optimisee, starting_values
 
 AT_ONCE = 100
+
+LARGEST = 1e30
+"""What a loss counts as that runs away, so that means stay numbers."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Learned:
 
 
 def losses(network: Network, episodes: Sequence[Episode], walker: Walker, steps: int) -> Tensor:
-    """[step, task]: the loss before the first step and after each; infinite from where it is not a number."""
+    """[step, task]: the loss before the first step and after each; `LARGEST` where it is larger or not a number."""
     parts = [episodes[first : first + AT_ONCE] for first in range(0, len(episodes), AT_ONCE)]
     with torch.no_grad():
         return torch.cat([_walked(network, stack_episodes(part), walker, steps) for part in parts], 1)
@@ -117,7 +119,7 @@ def _walked(network: Network, episodes: Episode, walker: Walker, steps: int) -> 
         move, state = walker.step(gradient, state)
         entries = entries + move
     values.append(torch.vmap(measure)(entries, episodes)[0])
-    return torch.stack(values).nan_to_num(nan=math.inf)
+    return torch.stack(values).nan_to_num(nan=LARGEST, posinf=LARGEST).clamp(max=LARGEST)
 
 
 def best_rate(
@@ -132,7 +134,6 @@ def best_rate(
 
     def reached(rate: float) -> float:
         walker = ByHand(replace(optimiser, rate=rate))  # type: ignore[type-var] # each optimiser is a dataclass
-        found = float(score(losses(network, episodes, walker, steps)[-1]).mean())
-        return found if math.isfinite(found) else math.inf
+        return float(score(losses(network, episodes, walker, steps)[-1]).mean())
 
     return min(rates, key=reached)

@@ -7,19 +7,21 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from quickstudy.core.types import Episode, Params
+from quickstudy.core.types import Batch, Episode, Params
 from quickstudy.core.vectorise import Mode, OverTasks, over_tasks, stack_episodes
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import Interval, interval
 from quickstudy.learners.base import Learner
-from quickstudy.learners.losses import accuracy, weighted_mean
+from quickstudy.learners.losses import accuracy, weighted_loss, weighted_mean
 from quickstudy.tasks.base import TaskSource
+
+Metric: TypeAlias = Literal["accuracy", "mse", "cross_entropy"]
 
 _AT_ONCE = 64
 _TIMED = 25
@@ -31,12 +33,12 @@ class Scores:
 
     Attributes:
         values: [task], in the order in which the tasks were drawn.
-        metric: "accuracy" of classes, "mse" of regression.
+        metric: "accuracy" of classes, "mse" of regression, "cross_entropy" of writing, in nats a token.
         adapt_seconds_median: of adapting to one task alone, after the first one.
     """
 
     values: Tensor
-    metric: Literal["accuracy", "mse"]
+    metric: Metric
     adapt_seconds_median: float
 
     @property
@@ -75,11 +77,11 @@ def evaluate(
     source = (tree_map(lambda leaf: leaf.to(device), episode) for episode in drawn_tasks(tasks, episodes, seed))
     seconds: list[float] = []
     values: list[Tensor] = []
-    metric: Literal["accuracy", "mse"] = "accuracy"
+    metric: Metric = "accuracy"
     run = over_tasks(partial(query_score, learner), mode)
     with torch.no_grad():
         while part := list(islice(source, _AT_ONCE)):
-            metric = "accuracy" if part[0].query.ways else "mse"
+            metric = _metric(part[0].query)
             missing = max(_TIMED + 1 - len(seconds), 0)
             seconds += [_adapt_seconds(learner, params, episode) for episode in part[:missing]]
             values.append(_scored(run, params, part))
@@ -87,11 +89,13 @@ def evaluate(
 
 
 def query_score(learner: Learner, params: Params, episode: Episode) -> Tensor:
-    """The accuracy on the query after adapting to the support, or the mean squared error of regression: a scalar."""
+    """What `Scores.metric` says of the query after adapting to the support: a scalar."""
     query = episode.query
     means = learner.predict(params, learner.adapt(params, episode.support), query.inputs).mean
     if query.ways:
         return accuracy(means, query)
+    if means.dim() == 3:
+        return weighted_loss(means, query)
     errors = (means - query.targets).square().mean(-1)
     return weighted_mean(torch.where(query.weights > 0, errors, 0.0), query.weights)
 
@@ -101,6 +105,12 @@ def query_scores(learner: Learner, params: Params, episodes: Episode) -> Tensor:
     with torch.no_grad():
         found: Tensor = over_tasks(partial(query_score, learner), "vmap")(params, episodes)
     return found
+
+
+def _metric(query: Batch) -> Metric:
+    if query.ways:
+        return "accuracy"
+    return "mse" if query.targets.is_floating_point() else "cross_entropy"
 
 
 def _scored(run: OverTasks, params: Params, part: list[Episode]) -> Tensor:

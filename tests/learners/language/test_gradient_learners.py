@@ -10,6 +10,8 @@ from quickstudy.core.optimisers import SGD, Adam
 from quickstudy.core.types import Episode
 from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
 from quickstudy.deltas import LoRA
+from quickstudy.evaluation.drawing import drawn_tasks
+from quickstudy.evaluation.protocol import evaluate
 from quickstudy.learners.losses import weighted_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
@@ -92,3 +94,13 @@ def test_reptile_joins_a_support_and_a_query_of_other_lengths(backbone):
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert losses[0] != pytest.approx(losses[2], rel=1e-2)
+
+
+@pytest.mark.parametrize("mode", ["vmap", "loop"])
+def test_evaluation_gives_the_cross_entropy_of_each_task(backbone, tasks, mode):
+    learner = learners(backbone)["MAML"]
+    params = learner.init(torch.Generator().manual_seed(0))
+    found = evaluate(learner, params, tasks, 4, seed=5, mode=mode)
+    assert found.metric == "cross_entropy"
+    expected = [learner.loss(params, episode).detach() for episode in drawn_tasks(tasks, 4, 5)]
+    torch.testing.assert_close(found.values, torch.stack(expected), atol=1e-4, rtol=1e-4)

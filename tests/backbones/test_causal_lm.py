@@ -172,7 +172,7 @@ def test_bad_input_has_a_clear_error(language_model):
         backbone.batch(["a", ""], ["c", "d"])
     with pytest.raises(InputError, match="max_tokens is 8"):
         backbone.batch(["a"], ["abcdefghi"])
-    with pytest.raises(InputError, match="shorten it"):
+    with pytest.raises(InputError, match="1 tokens too long"):
         written(backbone, body, {}, ["abcdefgh"])
     with pytest.raises(InputError, match="at least one"):
         written(backbone, body, {}, [])

@@ -142,26 +142,27 @@ class CausalLM(LanguageModel):
         """Inputs that ask for the token after each prompt, with padding before the shorter ones.
 
         Raises:
-            InputError: there are no prompts, one has no token, or one is so long that nothing can be written after it.
+            InputError: there are no prompts, or one has no token.
         """
         if not prompts:
             raise InputError("no prompts were given; expected at least one")
         rows = self.begun(prompts)
-        longest = max(map(len, rows))
-        if longest >= self.max_tokens:
-            raise InputError(f"a prompt has {longest} tokens, and max_tokens is {self.max_tokens}; shorten it")
         ids = [torch.tensor(row) for row in rows]
         texts = [torch.ones(len(row), dtype=torch.int64) for row in rows]
         found = {
             name: pad_sequence(column, batch_first=True, padding_side="left").to(self.device)
             for name, column in (("input_ids", ids), ("segments", texts))
         }
-        return found | {"asked": torch.full((len(rows), 1), longest, device=self.device)}
+        return found | {"asked": torch.full((len(rows), 1), max(map(len, rows)), device=self.device)}
 
     def after(self, inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
         """Inputs that ask for the token after `tokens` int64 [row, 1]."""
         segments = torch.cat([inputs["segments"], torch.ones_like(tokens)], 1)
         return {"input_ids": tokens, "segments": segments, "asked": torch.ones_like(tokens)}
+
+    def room(self, inputs: dict[str, Tensor]) -> int:
+        """How many tokens can be written after each row of `inputs`: what the longest leaves of `max_tokens`."""
+        return self.max_tokens - int((inputs["segments"] != 0).sum(1).max())
 
     def new_cache(self) -> Any:
         """An empty cache for the module."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.backbones.language_model import LanguageModel
+from quickstudy.core.errors import InputError
 from quickstudy.core.types import Params
 
 Run: TypeAlias = Callable[[Params, dict[str, Tensor], Any], Tensor]
@@ -25,7 +26,7 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[str]:
-    """What the model writes after each row, up to its end or `most` tokens.
+    """What the model writes after each row, up to its end, `most` tokens, or as many as it has room for.
 
     What a row gets does not depend on the other rows, but for rounding. Keys and values of earlier tokens are kept.
 
@@ -39,10 +40,14 @@ def generate(
         generator: of the draws, on the CPU.
 
     Raises:
+        InputError: a row is so long that there is no room after it.
         ValueError: `most` is below 1, or the temperature is below 0.
     """
     if most < 1 or temperature < 0:
         raise ValueError(f"most is {most} and temperature {temperature}; give at least 1 and at least 0")
+    if (room := backbone.room(inputs)) < 1:
+        raise InputError(f"a text is {1 - room} tokens too long for anything to be written after it; shorten it")
+    most = min(most, room)
     end, cache = backbone.end, backbone.new_cache()
     done = torch.zeros(len(inputs["asked"]), dtype=torch.bool, device=inputs["asked"].device)
     tokens: list[Tensor] = []

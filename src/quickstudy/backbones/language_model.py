@@ -38,6 +38,10 @@ class LanguageModel(Backbone):
         """Inputs that ask for the token after `tokens` int64 [row, 1], where the cache holds what `inputs` had."""
 
     @abstractmethod
+    def room(self, inputs: dict[str, Tensor]) -> int:
+        """How many tokens can be written after each row of `inputs`."""
+
+    @abstractmethod
     def new_cache(self) -> Any:
         """An empty cache for the module."""
 

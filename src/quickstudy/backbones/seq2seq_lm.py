@@ -117,6 +117,10 @@ class Seq2SeqLM(LanguageModel):
         """Inputs that ask for the token after `tokens` int64 [row, 1]."""
         return {**inputs, "decoder_ids": tokens, "asked": torch.ones_like(tokens)}
 
+    def room(self, inputs: dict[str, Tensor]) -> int:  # noqa: ARG002 - completions have room of their own
+        """How many tokens can be written after each row of `inputs`."""
+        return self.max_tokens
+
     def new_cache(self) -> Any:
         """An empty cache for the module."""
         from transformers import DynamicCache, EncoderDecoderCache

@@ -158,8 +158,18 @@ def test_meta_training_lowers_the_loss_with_demonstrations(backbone):
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
+def test_demonstrations_that_leave_no_room_are_refused(language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=30)
+    learner = Demonstrations(Network(backbone, Head()))
+    adapter = learner.adapt({}, encoded(backbone, PAIRS))
+    with pytest.raises(InputError, match="5 tokens too long"):
+        write(learner, {}, adapter, ["abc>"])
+    shorter = learner.adapt({}, encoded(backbone, PAIRS[:3]))
+    assert len(write(learner, {}, shorter, ["a>"], most=500)[0]) <= 6
+
+
 def test_bad_settings_and_learners_without_a_language_model_are_refused(backbone):
-    for wrong in ({"choose": "best"}, {"most": 0}, {"variety": 2.0}):
+    for wrong in ({"choose": "best"}, {"most": 0}, {"variety": 2.0}, {"choose": "nearest", "along": True}):
         with pytest.raises(ValueError, match="give"):
             Demonstrations(Network(backbone, Head()), **wrong)
     with pytest.raises(InputError, match="no language model"):

@@ -42,10 +42,11 @@ class Demonstrations(Prompting):
         most: how many the last two choose for each prompt.
         variety: of "diverse": how much likeness to those already chosen counts against likeness to the prompt, 0 to 1.
         along: whether meta-training counts the completions of the support too, each after the examples before it, as
-            one text: more is learned of a task.
+            one text: more is learned of a task. For "all" only.
 
     Raises:
-        ValueError: `choose` is unknown, `most` is below 1, or `variety` is not between 0 and 1.
+        ValueError: `choose` is unknown, or `along` goes with another than "all"; `most` is below 1, or `variety` is not
+            between 0 and 1.
     """
 
     name: ClassVar[str] = "demonstrations"
@@ -61,6 +62,8 @@ class Demonstrations(Prompting):
     def __post_init__(self) -> None:
         if self.choose not in {"all", "nearest", "diverse"}:
             raise ValueError(f'choose is {self.choose!r}; give "all", "nearest" or "diverse"')
+        if self.along and self.choose != "all":
+            raise ValueError(f'along counts the support in its order; give choose="all", not {self.choose!r}')
         if self.most < 1 or not 0 <= self.variety <= 1:
             raise ValueError(f"most is {self.most} and variety {self.variety}; give at least 1, and 0 to 1")
 

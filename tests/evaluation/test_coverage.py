@@ -68,6 +68,26 @@ def test_fitted_levels_are_the_ranks_of_conformal_prediction():
         fitted_levels(torch.zeros(0))
 
 
+def test_tasks_count_alike_where_shares_say_so():
+    """Many queries of a task that is far off, few of one that is not."""
+    near, far = torch.full((10,), 0.6), torch.full((90,), 0.99)
+    shares = torch.cat([torch.full((10,), 0.1), torch.full((90,), 1 / 90)])
+    found = torch.cat([near, far])
+    assert fitted_levels(found, (0.4,))[0.4] == pytest.approx(0.98)
+    assert fitted_levels(found, (0.4,), shares)[0.4] == pytest.approx(0.2)
+
+
+def test_fitted_levels_hold_on_tasks_of_all_sizes():
+    tasks, learner = GaussianProcesses(context=(3, 47), points=50), CNP(width=8)
+    params = learner.init(torch.Generator().manual_seed(0))
+    held_out = evaluate_density(learner, params, tasks, 400, 1)
+    assert float(held_out.shares.sum()) == pytest.approx(400)
+    levels = fitted_levels(held_out.quantiles, shares=held_out.shares)
+    found = evaluate_density(learner, params, tasks, 400, 2, nominal=levels)
+    for level, covered in found.coverage.items():
+        assert float(covered.mean()) == pytest.approx(level, abs=4 * float(covered.std()) / 20)
+
+
 def test_calibration_error_is_0_for_even_quantiles_and_known_for_constant_ones():
     assert regression_calibration_error((torch.arange(1000) + 0.5) / 1000) < 1e-3
     assert regression_calibration_error(torch.full((10,), 0.5), bins=2) == pytest.approx(0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ class DensityScores:
         squared_error: [task].
         calibration_error: of all queries together, as `regression_calibration_error`.
         quantiles: [number], the share of the predicted distribution below each target, of all queries.
+        shares: [number], what each of these counts: one over the number of its task, so that tasks count alike.
     """
 
     log_likelihood: Tensor
@@ -38,6 +38,7 @@ class DensityScores:
     squared_error: Tensor
     calibration_error: float
     quantiles: Tensor
+    shares: Tensor
 
 
 def log_density(prediction: Prediction, targets: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ def regression_calibration_error(found: Tensor, bins: int = 20) -> float:
     return float((ranks.double() / len(found) - levels).abs().mean())
 
 
-def fitted_levels(found: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, float]:
+def fitted_levels(found: Tensor, levels: Sequence[float] = LEVELS, shares: Tensor | None = None) -> dict[float, float]:
     """For each level, the nominal level of the central interval that held this share of the targets in `found`.
 
     Where intervals are too narrow or too wide in like manner on other tasks, intervals of the nominal levels hold the
@@ -101,18 +102,23 @@ def fitted_levels(found: Tensor, levels: Sequence[float] = LEVELS) -> dict[float
 
     Args:
         found: [number], the `quantiles` of tasks that are not measured on.
-        levels: wanted shares.
+        levels: wanted shares of the targets.
+        shares: [number], what each of `found` counts; None for all alike.
 
     Raises:
-        ValueError: no numbers.
+        ValueError: no numbers, or not as many shares.
     """
-    if found.dim() != 1 or not len(found):
-        raise ValueError(f"quantiles of shape {tuple(found.shape)}; give [number], at least one")
-    spread = (2 * (found.double() - 0.5).abs()).sort().values
-    # The rank of split conformal prediction, so that a new target falls inside with at least this probability.
-    ranks = [min(math.ceil(level * (len(spread) + 1)), len(spread)) - 1 for level in levels]
-    spread = spread.clamp(1e-12, 1 - 1e-12)
-    return {level: float(spread[rank]) for level, rank in zip(levels, ranks, strict=True)}
+    shares = torch.ones_like(found) if shares is None else shares
+    if found.dim() != 1 or not len(found) or shares.shape != found.shape:
+        raise ValueError(
+            f"quantiles {tuple(found.shape)} and shares {tuple(shares.shape)}; give [number], at least one"
+        )
+    spread, order = (2 * (found.double() - 0.5).abs()).sort()
+    # As in split conformal prediction a new target counts as one more, beyond all others.
+    below = shares.double()[order].cumsum(0) / (shares.double().sum() + shares.double().mean())
+    ranks = torch.searchsorted(below, torch.tensor(levels, dtype=torch.float64, device=below.device) - 1e-12)
+    kept = spread[ranks.clamp(max=len(spread) - 1)].clamp(1e-12, 1 - 1e-12)
+    return dict(zip(levels, kept.tolist(), strict=True))
 
 
 Answer = Callable[[Params, Episode], Prediction]
@@ -200,12 +206,20 @@ def gathered(parts: list[dict[str, Tensor]]) -> DensityScores:
     """
     if not parts:
         raise ValueError("there are no episodes to score; give at least one")
+    shares = [_shares(part["quantiles"]) for part in parts]
     values = {name: torch.cat([part[name].reshape(-1) for part in parts]) for name in parts[0]}
     found = values["quantiles"]
+    counted = torch.cat(shares)[found >= 0]
     found = found[found >= 0]
     error = regression_calibration_error(found)
     covered = {level: values[str(level)] for level in LEVELS}
-    return DensityScores(values["log_likelihood"], covered, values["squared_error"], error, found)
+    return DensityScores(values["log_likelihood"], covered, values["squared_error"], error, found, counted)
+
+
+def _shares(found: Tensor) -> Tensor:
+    """[task * example]: one over the number of real queries of a task, for `found` [task, example] or one task's."""
+    real = (found >= 0).double().reshape(-1, found.shape[-1])
+    return (real / real.sum(-1, keepdim=True).clamp(min=1)).flatten()
 
 
 def _check(prediction: Prediction, targets: Tensor) -> Tensor:

@@ -200,10 +200,16 @@ def _fitted_intervals(work: Work, case: Case, trained: Mapping[int, Params]) -> 
 
     def measure(seed: int) -> Json:
         score = partial(evaluate_density, case.learner, trained[seed], tasks, episodes)
-        levels = fitted_levels(score(SEED_OF_VALIDATION_TASKS).quantiles)
+        held_out = score(SEED_OF_VALIDATION_TASKS)
+        levels = fitted_levels(held_out.quantiles, shares=held_out.shares)
         return {"levels": list(levels.values()), **_kept(score(SEED_OF_TEST_TASKS, nominal=levels))}
 
-    settings = {"learner": repr(case.learner), "options": repr(case.options), "episodes": episodes}
+    settings = {
+        "learner": repr(case.learner),
+        "options": repr(case.options),
+        "episodes": episodes,
+        "shares": "of tasks",
+    }
     found = [work.once(f"{case.label}-rbf-levels-{seed}", settings, partial(measure, seed)) for seed in trained]
     rows = []
     for place, level in enumerate(LEVELS[:2]):

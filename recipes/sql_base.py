@@ -3,7 +3,7 @@
 A text is a task: pairs of a canonical query and the same query in one dialect, one after the other, where each
 completion counts. So the model learns to read a dialect off its examples; test and validation dialects stay unseen.
 
-    python -m recipes.sql_base --out runs/sql_base --steps 4000 --minutes 100
+    python -m recipes.sql_base --out runs/sql_base --steps 4000
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Size:
         width: of an activation.
         layers: number of layers.
         heads: attention heads of a layer.
-        hidden: units of a layer's network.
         positions: tokens of a text.
     """
 
@@ -47,8 +46,12 @@ class Size:
     width: int = 256
     layers: int = 6
     heads: int = 4
-    hidden: int = 704
     positions: int = 4096
+
+    @property
+    def hidden(self) -> int:
+        """Units of a layer's network."""
+        return self.width * 11 // 4
 
 
 def texts(source: TextTaskSource, tasks: int, seed: int = 0) -> Iterator[str]:
@@ -149,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=Size().layers)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
-    size = replace(Size(), width=chosen.width, layers=chosen.layers, hidden=chosen.width * 11 // 4)
+    size = replace(Size(), width=chosen.width, layers=chosen.layers)
     blank = chosen.out / "blank"
     if not (blank / "config.json").exists():
         write_blank(blank, tokeniser(TranslationTasks("train"), size, 2000), size)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from language_models import CONFIGS, VOCABULARY
+from loras import drawn_loras
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
@@ -92,13 +93,7 @@ def test_rows_of_different_adapters_are_written_as_each_alone(kind, language_mod
     targets = ("c_attn", "c_proj") if kind == "gpt2" else ("q_proj", "v_proj", "down_proj")
     delta = LoRA(4, 8, targets)
     body = Functional(lambda: delta.attach(backbone.module()))
-    start = delta.init(body.module(), {}, torch.Generator().manual_seed(0))
-    draws = torch.Generator().manual_seed(1)
-    adapters = [
-        {name: tensor + 0.2 * torch.randn(tensor.shape, generator=draws) for name, tensor in start.items()}
-        for _ in range(3)
-    ]
-    stacked = {name: torch.stack([adapter[name] for adapter in adapters]) for name in start}
+    adapters, stacked = drawn_loras(delta, body, 3)
     index = torch.tensor([2, 0, 1, 1, 0, 2])
     prompts = 2 * PROMPTS
     together = written(backbone, body, gather_adapters(stacked, index), prompts, most=10)

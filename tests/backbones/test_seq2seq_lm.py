@@ -5,6 +5,7 @@ import torch
 from ciphers import Ciphers
 from encoder_decoders import CONFIGS
 from language_models import VOCABULARY
+from loras import drawn_loras
 from transformers import AutoModelForSeq2SeqLM
 
 from quickstudy.backbones import Seq2SeqLM
@@ -73,13 +74,7 @@ def test_conformance(check, kind, encoder_decoder):
 def test_rows_of_different_adapters_are_written_as_each_alone(kind, targets, encoder_decoder):
     backbone, delta = Seq2SeqLM(encoder_decoder(kind)), LoRA(4, 8, targets)
     body = Functional(lambda: delta.attach(backbone.module()))
-    start = delta.init(body.module(), {}, torch.Generator().manual_seed(0))
-    draws = torch.Generator().manual_seed(1)
-    adapters = [
-        {name: tensor + 0.2 * torch.randn(tensor.shape, generator=draws) for name, tensor in start.items()}
-        for _ in range(2)
-    ]
-    stacked = {name: torch.stack([adapter[name] for adapter in adapters]) for name in start}
+    adapters, stacked = drawn_loras(delta, body, 2)
     index = torch.tensor([1, 0, 1])
     together = generate(backbone, body, gather_adapters(stacked, index), backbone.begin(PROMPTS), 10)
     for row, number in enumerate(index.tolist()):

@@ -1,12 +1,12 @@
 """Folders go both ways between this package and PEFT."""
 
-import json
 import warnings
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from peft_folders import change, retensor
+from safetensors.torch import load_file
 from torch.func import functional_call
 
 from quickstudy.core.errors import FileRefused
@@ -85,22 +85,6 @@ def test_round_trip_is_exact(factory, inputs, tmp_path):
     assert again.init(again.attach(factory()), {}, torch.Generator()).keys() == params.keys()
     write_peft(tmp_path / "a", loaded, again, "tiny")
     assert all(torch.equal(read_peft(tmp_path / "a")[1][name], params[name]) for name in params)
-
-
-def change(**entries):
-    def apply(folder):
-        path = folder / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-
-    return apply
-
-
-def retensor(edit):
-    def apply(folder):
-        tensors = load_file(folder / "adapter_model.safetensors")
-        save_file(edit(tensors), folder / "adapter_model.safetensors")
-
-    return apply
 
 
 def to_pickle(folder):

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from peft_folders import change, retensor
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from quickstudy.backbones import CausalLM
@@ -160,22 +161,6 @@ def test_adalora_becomes_a_lora_that_peft_and_vllm_read(language_model, tmp_path
         found = in_peft("llama", tmp_path, language_model)(input_ids=IDS).logits
     torch.testing.assert_close(run(params, ROW), found, atol=1e-4, rtol=1e-4)
     assert vllm_problems(json.loads((tmp_path / "adapter_config.json").read_text())) == []
-
-
-def change(**entries):
-    def apply(folder):
-        path = folder / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-
-    return apply
-
-
-def retensor(edit):
-    def apply(folder):
-        tensors = load_file(folder / "adapter_model.safetensors")
-        save_file(edit(tensors), folder / "adapter_model.safetensors")
-
-    return apply
 
 
 def first_is(make):

@@ -11,7 +11,7 @@ from quickstudy.training import fit
 from recipes.sql_base import Size, backbone, recipe, texts, tokeniser, write_blank, write_trained
 
 TASKS = TranslationTasks("train", shots=2, queries=1, support="random", answerable=False)
-TINY = Size(vocabulary=300, width=16, layers=1, heads=2, hidden=32)
+TINY = Size(vocabulary=300, width=16, layers=1, heads=2)
 
 
 @pytest.fixture(scope="module")

@@ -21,15 +21,13 @@ from quickstudy.backbones.language_tokens import (
     check_fields,
     check_pairs,
     completion_rows,
-    end_token,
     prompt_rows,
-    text_of,
 )
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
 from quickstudy.core.errors import InputError
 from quickstudy.core.functional import Functional
-from quickstudy.core.types import Batch, Fingerprint, Params
+from quickstudy.core.types import Batch
 
 
 @dataclass(frozen=True)
@@ -66,28 +64,9 @@ class CausalLM(LanguageModel):
     device: str = "cpu"
 
     @property
-    def width(self) -> int:
-        """Number of tokens in the vocabulary."""
-        return int(self._base.model.get_output_embeddings().out_features)
-
-    @property
     def activation_width(self) -> int:
         """Size of an activation of the last layer."""
         return int(self._base.model.get_output_embeddings().in_features)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Name, revision and digest of the weights as they are stored, whatever `dtype` is."""
-        return self._base.fingerprint
-
-    @property
-    def end(self) -> int:
-        """The token that ends a completion.
-
-        Raises:
-            InputError: the tokeniser has none.
-        """
-        return end_token(self._base)
 
     def module(self) -> nn.Module:
         """A skeleton that maps what `batch` puts into `inputs` to logits [row, asked, vocabulary].
@@ -95,10 +74,6 @@ class CausalLM(LanguageModel):
         It is in eval mode. Its weights share their memory with those of all other skeletons of this model.
         """
         return CausalModule(skeleton(self._base.model, 0), self.attention).eval()
-
-    def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
-        """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
-        return {name: tensor.detach() for name, tensor in self.module().named_parameters()}
 
     def batch(
         self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False, notes: Sequence[str] = ()
@@ -169,10 +144,6 @@ class CausalLM(LanguageModel):
         from transformers import DynamicCache
 
         return DynamicCache()
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """What `tokens` say, without special ones."""
-        return text_of(self._base, tokens)
 
     @torch.no_grad()
     def activations(self, inputs: dict[str, Tensor]) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quickstudy.core.attention_mask import blocking
+
 SHARED = -1
 """The number of a text that all later texts of the row see."""
 
@@ -26,33 +28,27 @@ def seen(segments: Tensor) -> Tensor:
     return before & ((segments[:, :, None] == others) | (others == SHARED)) & (others != 0)
 
 
-def places(sees: Tensor) -> Tensor:
-    """int64 [row, token]: how many tokens a token sees before it, its place in its text, of what `seen` returned."""
-    return (sees.sum(-1) - 1).clamp(min=0)
+def attention_of(model: Any, segments: Tensor, new: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+    """What the model takes as `attention_mask` and as `position_ids` for the last `new` tokens of each row.
 
-
-def masks_for(model: Any, sees: Tensor, asking: Tensor, asked: Tensor) -> Tensor | dict[str, Tensor]:
-    """What the model takes as `attention_mask`: 0 where a token is seen, the lowest finite number elsewhere.
-
-    A tensor [row, 1, token, token], or where layers differ in how far they see one for each type of layer.
+    The mask is 0 where a token is seen, the lowest finite number elsewhere: a tensor [row, 1, new, token], or where
+    layers differ in how far they see one for each type of layer. Positions int64 [row, new] are places in a text.
 
     Args:
         model: the transformers model.
-        sees: bool [row, token, other token].
-        asking: int64 [row, token], the places of the tokens.
-        asked: int64 [row, other token], those of the others.
+        segments: as in `seen`.
+        new: how many tokens are computed; the others are in the cache.
     """
+    sees = seen(segments)
+    # How many tokens a token sees before it is its place.
+    places = (sees.sum(-1) - 1).clamp(min=0)
+    sees, asking = sees[:, -new:], places[:, -new:]
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    full = _additive(sees, model.dtype)
+    full = blocking(~sees[:, None], model.dtype)
     if not window or kinds == {"full_attention"}:
-        return full
-    near = asking[:, :, None] - asked[:, None, :] < window
-    narrow = _additive(sees & near, model.dtype)
-    return {"full_attention": full, "sliding_attention": narrow} if kinds else narrow
-
-
-def _additive(sees: Tensor, dtype: torch.dtype) -> Tensor:
-    blocked = ~sees[:, None]
-    return torch.zeros(blocked.shape, dtype=dtype, device=sees.device).masked_fill(blocked, torch.finfo(dtype).min)
+        return full, asking
+    near = asking[:, :, None] - places[:, None, :] < window
+    narrow = blocking(~(sees & near)[:, None], model.dtype)
+    return {"full_attention": full, "sliding_attention": narrow} if kinds else narrow, asking

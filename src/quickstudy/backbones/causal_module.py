@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.backbones.asked_only import AskedOnly
-from quickstudy.backbones.causal_mask import SHARED, masks_for, places, seen
+from quickstudy.backbones.causal_mask import SHARED, attention_of
 from quickstudy.backbones.encoder_module import choose_attention
 from quickstudy.core.places import KeysAndValues, PrefixPlace, PromptPlace
 
@@ -53,13 +53,10 @@ class CausalModule(nn.Module):
             asked, new = asked + self.prompt.tokens, new + self.prompt.tokens
         if begins and self.prefix.tokens:
             cache = _with_prefix(cache, self.prefix(rows), self.model.dtype)
-        sees = seen(self._with_front(segments))
-        everywhere = places(sees)
-        asking = everywhere[:, -new:]
-        masks = masks_for(self.model, sees[:, -new:], asking, everywhere)
+        masks, places = attention_of(self.model, self._with_front(segments), new)
         more = {} if cache is None else {"past_key_values": cache}
         with self._asked.about(asked):
-            found = self.model(**text, attention_mask=masks, position_ids=asking, use_cache=cache is not None, **more)
+            found = self.model(**text, attention_mask=masks, position_ids=places, use_cache=cache is not None, **more)
         logits: Tensor = found.logits
         return logits
 

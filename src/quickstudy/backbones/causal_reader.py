@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from quickstudy.backbones.causal_mask import masks_for, places, seen
+from quickstudy.backbones.causal_mask import attention_of
 from quickstudy.backbones.encoder_module import choose_attention
 
 
@@ -21,11 +21,8 @@ class CausalReader(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[row, token, width] from `input_ids` and `segments` [row, token], as `CausalModule.forward` takes them."""
         choose_attention(self.model, self.attention)
-        sees = seen(inputs["segments"])
-        place = places(sees)
-        masks = masks_for(self.model, sees, place, place)
-        found = self.model.base_model(
-            input_ids=inputs["input_ids"], attention_mask=masks, position_ids=place, use_cache=False
-        )
+        ids = inputs["input_ids"]
+        masks, places = attention_of(self.model, inputs["segments"], ids.shape[-1])
+        found = self.model.base_model(input_ids=ids, attention_mask=masks, position_ids=places, use_cache=False)
         activations: Tensor = found.last_hidden_state
         return activations

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quickstudy.backbones.packing import is_mapped
-
 aten = torch.ops.aten
 
 
@@ -39,7 +37,6 @@ def _is_plain(inputs: Tensor, *params: Tensor) -> bool:
     return (
         inputs.device.type == "cpu"
         and torch.is_grad_enabled()
-        and not is_mapped(inputs)
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch.is_autocast_enabled("cpu")
         and all(param.dtype == inputs.dtype for param in params)

@@ -6,10 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from quickstudy.backbones.base import Backbone
-from quickstudy.core.types import Batch
+from quickstudy.backbones.language_tokens import end_token, text_of
+from quickstudy.backbones.pretrained import Base
+from quickstudy.core.types import Batch, Fingerprint, Params
 
 
 class LanguageModel(Backbone):
@@ -20,8 +23,35 @@ class LanguageModel(Backbone):
 
     @property
     @abstractmethod
+    def _base(self) -> Base:
+        """The transformers model and its tokeniser."""
+
+    @property
+    def width(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return int(self._base.model.get_output_embeddings().out_features)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Name, revision and digest of the weights as they are stored, in whatever type they are computed."""
+        return self._base.fingerprint
+
+    @property
     def end(self) -> int:
-        """The token that ends a completion."""
+        """The token that ends a completion.
+
+        Raises:
+            InputError: the tokeniser has none.
+        """
+        return end_token(self._base)
+
+    def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
+        """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
+        return {name: tensor.detach() for name, tensor in self.module().named_parameters()}
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What `tokens` say, without special ones."""
+        return text_of(self._base, tokens)
 
     @abstractmethod
     def batch(
@@ -44,7 +74,3 @@ class LanguageModel(Backbone):
     @abstractmethod
     def new_cache(self) -> Any:
         """An empty cache for the module."""
-
-    @abstractmethod
-    def text(self, tokens: Sequence[int]) -> str:
-        """What `tokens` say, without special ones."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from quickstudy.core.attention_mask import blocking
+
 ROW = 32
 """Fewest tokens of a row: shorter rows make more of them and no less work."""
 
@@ -46,8 +48,7 @@ class Packing:
 
     def additive_mask(self, dtype: torch.dtype) -> Tensor:
         """[row, 1, place, place]: 0 where both places belong to one example, the lowest finite number elsewhere."""
-        apart = self.owners[:, None, :, None] != self.owners[:, None, None, :]
-        return torch.zeros(apart.shape, dtype=dtype, device=apart.device).masked_fill(apart, torch.finfo(dtype).min)
+        return blocking(self.owners[:, None, :, None] != self.owners[:, None, None, :], dtype)
 
 
 def packing_of(mask: Tensor) -> Packing | None:

@@ -17,15 +17,13 @@ from quickstudy.backbones.language_tokens import (
     check_fields,
     check_pairs,
     completion_rows,
-    end_token,
     prompt_rows,
-    text_of,
 )
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
 from quickstudy.backbones.seq2seq_module import Seq2SeqCache, Seq2SeqModule
 from quickstudy.core.errors import InputError, NotAvailable
-from quickstudy.core.types import Batch, Fingerprint, Params
+from quickstudy.core.types import Batch
 
 
 @dataclass(frozen=True)
@@ -52,28 +50,9 @@ class Seq2SeqLM(LanguageModel):
     dtype: str = "float32"
     device: str = "cpu"
 
-    @property
-    def width(self) -> int:
-        """Number of tokens in the vocabulary."""
-        return int(self._base.model.get_output_embeddings().out_features)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Name, revision and digest of the weights as they are stored, whatever `dtype` is."""
-        return self._base.fingerprint
-
-    @property
-    def end(self) -> int:
-        """The token that ends a completion."""
-        return end_token(self._base)
-
     def module(self) -> nn.Module:
         """A skeleton that maps what `batch` puts into `inputs` to logits [row, asked, vocabulary], in eval mode."""
         return Seq2SeqModule(skeleton(self._base.model, 0), self.attention).eval()
-
-    def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
-        """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
-        return {name: tensor.detach() for name, tensor in self.module().named_parameters()}
 
     def batch(
         self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False, notes: Sequence[str] = ()
@@ -126,10 +105,6 @@ class Seq2SeqLM(LanguageModel):
         from transformers import DynamicCache, EncoderDecoderCache
 
         return Seq2SeqCache(EncoderDecoderCache(DynamicCache(), DynamicCache()))
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """What `tokens` say, without special ones."""
-        return text_of(self._base, tokens)
 
     @property
     def _base(self) -> Base:

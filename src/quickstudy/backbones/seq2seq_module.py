@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quickstudy.backbones.asked_only import AskedOnly
 from quickstudy.backbones.encoder_module import choose_attention
-from quickstudy.core.attention_mask import additive_mask
+from quickstudy.core.attention_mask import additive_mask, blocking
 
 
 @dataclass
@@ -49,7 +49,6 @@ class Seq2SeqModule(nn.Module):
         dtype, device = self.model.dtype, inputs["decoder_ids"].device
         past = 0 if cache is None else cache.past.get_seq_length()
         later = torch.ones(written, past + written, dtype=torch.bool, device=device).triu(past + 1)
-        mask = torch.zeros(later.shape, dtype=dtype, device=device).masked_fill(later, torch.finfo(dtype).min)
         more: dict[str, Any] = {} if cache is None else {"past_key_values": cache.past}
         if cache is not None and cache.encoded is not None:
             more["encoder_outputs"] = cache.encoded
@@ -60,7 +59,7 @@ class Seq2SeqModule(nn.Module):
                 **more,
                 attention_mask=additive_mask(inputs["segments"], dtype),
                 decoder_input_ids=inputs["decoder_ids"],
-                decoder_attention_mask=mask.expand(len(inputs["decoder_ids"]), 1, -1, -1),
+                decoder_attention_mask=blocking(later, dtype).expand(len(inputs["decoder_ids"]), 1, -1, -1),
                 use_cache=cache is not None,
             )
         if cache is not None and cache.encoded is None:

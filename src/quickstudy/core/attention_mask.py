@@ -17,5 +17,9 @@ def additive_mask(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """
     if mask.dim() != 2:
         raise ValueError(f"the mask has shape {tuple(mask.shape)}; expected [example, token]")
-    blocked = mask[:, None, None, :] == 0
-    return torch.zeros(blocked.shape, dtype=dtype, device=mask.device).masked_fill(blocked, torch.finfo(dtype).min)
+    return blocking(mask[:, None, None, :] == 0, dtype)
+
+
+def blocking(blocked: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0, and the lowest finite number where `blocked` is True; of the same shape."""
+    return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill(blocked, torch.finfo(dtype).min)

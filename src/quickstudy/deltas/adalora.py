@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from quickstudy.core.types import Params
 from quickstudy.deltas.base import Delta
-from quickstudy.deltas.lora import LoRA, LoraLinear
+from quickstudy.deltas.lora import LoRA, LoraLinear, low_rank
 
 ENDS = (".lora_P", ".lora_lambda", ".lora_Q")
 """Of the names of a layer's tensors."""
@@ -98,14 +98,7 @@ class AdaLoraLinear(nn.Module):
         """
         base = F.linear(x, self.weight, self.bias)
         left = self.lora_P * (self.scale * self.lora_lambda)[..., None, :]
-        x = x.to(left.dtype)
-        if left.dim() == 2:
-            return base + F.linear(F.linear(x, self.lora_Q), left).to(base.dtype)
-        if len(left) != len(x):
-            raise ValueError(f"adapters for {len(left)} rows were given, but the batch has {len(x)}")
-        rows = x.reshape(len(x), -1, x.shape[-1])
-        low = torch.bmm(torch.bmm(rows, self.lora_Q.transpose(1, 2)), left.transpose(1, 2))
-        return base + low.reshape(base.shape).to(base.dtype)
+        return base + low_rank(x, self.lora_Q, left).to(base.dtype)
 
 
 def layers_of(params: Params) -> list[str]:

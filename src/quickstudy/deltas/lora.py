@@ -101,14 +101,28 @@ class LoraLinear(nn.Module):
             ValueError: there are adapters for another number of rows than `x` has.
         """
         base = F.linear(x, self.weight, self.bias)
-        x = x.to(self.lora_A.dtype)  # float32 matrices beside a base in bfloat16 keep their digits
-        if self.lora_A.dim() == 2:
-            return base + (self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)).to(base.dtype)
-        if len(self.lora_A) != len(x):
-            raise ValueError(f"adapters for {len(self.lora_A)} rows were given, but the batch has {len(x)}")
-        rows = x.reshape(len(x), -1, x.shape[-1])
-        low = torch.bmm(torch.bmm(rows, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))
-        return base + (self.scale * low.reshape(base.shape)).to(base.dtype)
+        return base + (self.scale * low_rank(x, self.lora_A, self.lora_B)).to(base.dtype)
+
+
+def low_rank(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """[example, ..., output]: x down^T up^T, in the precision of the matrices.
+
+    Args:
+        x: [example, ..., input].
+        down: [rank, input], or [example, rank, input] where each row has its own.
+        up: [output, rank], or [example, output, rank].
+
+    Raises:
+        ValueError: there are matrices for another number of rows than `x` has.
+    """
+    x = x.to(down.dtype)  # float32 matrices beside a base in bfloat16 keep their digits
+    if down.dim() == 2:
+        return F.linear(F.linear(x, down), up)
+    if len(down) != len(x):
+        raise ValueError(f"adapters for {len(down)} rows were given, but the batch has {len(x)}")
+    rows = x.reshape(len(x), -1, x.shape[-1])
+    low = torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up.transpose(1, 2))
+    return low.reshape(*x.shape[:-1], -1)
 
 
 def downs_of(params: Params) -> Params:

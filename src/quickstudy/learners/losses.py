@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.core.errors import TaskError
 from quickstudy.core.types import Batch, Episode, Inputs, Params
 from quickstudy.learners.base import Learner
+from quickstudy.learners.language_rows import rows_of
 from quickstudy.learners.network import Network
 
 
@@ -36,7 +37,8 @@ def weighted_loss(outputs: Tensor, batch: Batch) -> Tensor:
     with the weight of its example.
     """
     if outputs.dim() == 3:
-        return _token_loss(outputs, batch)
+        counted = (rows_of(batch.inputs)["asked"] > 0) * batch.weights[:, None]
+        return token_loss(outputs.flatten(0, 1), batch.targets.flatten(), counted.flatten())
     if batch.ways:
         losses = functional.cross_entropy(outputs, batch.targets, reduction="none")
     else:
@@ -44,11 +46,9 @@ def weighted_loss(outputs: Tensor, batch: Batch) -> Tensor:
     return weighted_mean(losses, batch.weights)
 
 
-def _token_loss(outputs: Tensor, batch: Batch) -> Tensor:
-    assert isinstance(batch.inputs, dict), "a language model reads named tensors"
-    counted = (batch.inputs["asked"] > 0) * batch.weights[:, None]
-    losses = functional.cross_entropy(outputs.float().flatten(0, 1), batch.targets.flatten(), reduction="none")
-    return weighted_mean(losses, counted.flatten())
+def token_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """The mean cross-entropy of `logits` [token, vocabulary] for `targets` [token], by `counted` [token]."""
+    return weighted_mean(functional.cross_entropy(logits.float(), targets, reduction="none"), counted)
 
 
 def accuracy(outputs: Tensor, batch: Batch) -> Tensor:

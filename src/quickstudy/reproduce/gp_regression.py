@@ -208,7 +208,6 @@ def _fitted_intervals(work: Work, case: Case, trained: Mapping[int, Params]) -> 
         "learner": repr(case.learner),
         "options": repr(case.options),
         "episodes": episodes,
-        "shares": "of tasks",
     }
     found = [work.once(f"{case.label}-rbf-levels-{seed}", settings, partial(measure, seed)) for seed in trained]
     rows = []

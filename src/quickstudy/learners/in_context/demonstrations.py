@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.language_rows import (
@@ -27,7 +26,7 @@ from quickstudy.learners.language_rows import (
     rows_of,
     without_padding,
 )
-from quickstudy.learners.losses import blank, query_loss, weighted_mean
+from quickstudy.learners.losses import blank, query_loss, token_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
 
@@ -80,11 +79,12 @@ class Demonstrations(Prompting):
         row = one_row(first, second)
         row["asked"] = torch.cat([asked_in_one_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
         logits = self.network(params, {name: tensor[None] for name, tensor in without_padding(row).items()})
-        asked = [rows_of(side.inputs)["asked"] > 0 for side in sides]
-        counted = [(here * side.weights[:, None]).flatten() for here, side in zip(asked, sides, strict=True)]
+        counted = [
+            ((rows["asked"] > 0) * side.weights[:, None]).flatten()
+            for rows, side in zip((first, second), sides, strict=True)
+        ]
         targets = torch.cat([side.targets.flatten() for side in sides])
-        losses = cross_entropy(logits[0].float(), targets, reduction="none")
-        return weighted_mean(losses, torch.cat(counted))
+        return token_loss(logits[0], targets, torch.cat(counted))
 
     def adapt(self, params: Params, support: Batch) -> Adapter:  # noqa: ARG002 - the contract's signature
         """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""

@@ -19,10 +19,9 @@ from quickstudy.core.errors import InputError, TaskError
 from quickstudy.tasks.data_folder import data_file
 from quickstudy.tasks.draws import Size, check_size, draw_rows, draw_size
 from quickstudy.tasks.sql.choice import SPLITS, Split
-from quickstudy.tasks.sql.dialects import KnownDialect, SQLDialect, known_dialects
-from quickstudy.tasks.sql.invented import draw_invented
+from quickstudy.tasks.sql.dialects import SQLDialect
 from quickstudy.tasks.sql.schemas import needs_quotes, seeded
-from quickstudy.tasks.sql.tasks import SQLTask
+from quickstudy.tasks.sql.tasks import SQLTask, check_choice, draw_dialect
 from quickstudy.tasks.table import text_key
 from quickstudy.tasks.text_tasks import Pair, TextTaskSource
 
@@ -101,16 +100,11 @@ class QuestionTasks(TextTaskSource):
         """
         for name, least in (("shots", 1), ("queries", 1), ("distractors", 0)):
             check_size(name, getattr(self, name), least)
-        if self.split not in SPLITS:
-            raise TaskError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
+        check_choice(self.split, self.invented)
         rng = seeded(generator)
         name = rng.choice(self.sets)
         found = read_questions(name, self.folder)
-        dialect: SQLDialect
-        if rng.random() < self.invented:
-            dialect = draw_invented(self.split, generator)
-        else:
-            dialect = KnownDialect(rng.choice(known_dialects(self.split)))
+        dialect = draw_dialect(self.split, self.invented, rng, generator)
         short = [question for question in found.questions if len(question.sql) <= self.longest]
         support = self._drawn([q for q in short if q.split == "train"], self.shots, name, generator)
         taken = {question.sql for question in support}

@@ -79,12 +79,7 @@ class TranslationTasks(TextTaskSource):
         """
         self._check()
         rng = seeded(generator)
-        dialect: SQLDialect
-        if rng.random() < self.invented:
-            dialect = draw_invented(self.split, generator)
-        else:
-            dialect = KnownDialect(rng.choice(known_dialects(self.split)))
-        return self.of(dialect, generator)
+        return self.of(draw_dialect(self.split, self.invented, rng, generator), generator)
 
     def of(self, dialect: SQLDialect, generator: torch.Generator) -> SQLTask:
         """One task in this dialect; errors as `draw`."""
@@ -132,10 +127,26 @@ class TranslationTasks(TextTaskSource):
     def _check(self) -> None:
         check_size("shots", self.shots)
         check_size("queries", self.queries)
-        if self.split not in SPLITS:
-            raise TaskError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
-        if not 0 <= self.invented <= 1:
-            raise TaskError(f"invented is {self.invented}; expected a share from 0 to 1")
+        check_choice(self.split, self.invented)
+
+
+def check_choice(split: str, invented: float) -> None:
+    """A split of dialects and the share of invented ones.
+
+    Raises:
+        TaskError: the split is unknown, or the share is not from 0 to 1.
+    """
+    if split not in SPLITS:
+        raise TaskError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+    if not 0 <= invented <= 1:
+        raise TaskError(f"invented is {invented}; expected a share from 0 to 1")
+
+
+def draw_dialect(split: Split, invented: float, rng: random.Random, generator: torch.Generator) -> SQLDialect:
+    """A dialect of the split: with the probability `invented` an invented one, else one that sqlglot writes."""
+    if rng.random() < invented:
+        return draw_invented(split, generator)
+    return KnownDialect(rng.choice(known_dialects(split)))
 
 
 def covering(pairs: list[Pair], count: int, names: frozenset[str]) -> list[Pair]:

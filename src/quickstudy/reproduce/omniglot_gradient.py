@@ -85,7 +85,13 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
 
     def plus(net: Network, updates: int) -> MAMLPlusPlus:
         inner = InnerLoop(2, SGD(0.3)) if quick else InnerLoop(5, SGD(0.1))
-        return MAMLPlusPlus(net, inner, per_step=("body.*.norm.*",), multi_step_for=updates // 10)
+        return MAMLPlusPlus(
+            net,
+            inner,
+            per_step=("body.*.norm.*",),
+            multi_step_for=updates // 10,
+            first_order_for=2 * updates // 5,
+        )
 
     one, several = InnerLoop(1, SGD(0.4)), InnerLoop(5, SGD(0.1))
     if quick:

@@ -11,11 +11,12 @@ from torch.nn.functional import cross_entropy
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones.generation import generate
 from quickstudy.core.functional import Functional
+from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.optimisers import SGD, Adam
-from quickstudy.deltas import AdaLoRA, LoRA, RankBudget, adapt_ranks, as_lora, gather_adapters
+from quickstudy.deltas import AdaLoRA, LoRA, RankBudget, as_lora, gather_adapters
 from quickstudy.deltas import conformance as checks
-from quickstudy.deltas.adalora import orthogonality, ranks, without_pruned
-from quickstudy.deltas.rank_budget import best, rank_step, scores, start_ranks, weighed
+from quickstudy.deltas.adalora import ranks, without_pruned
+from quickstudy.deltas.rank_budget import best, layers_of, scores, weighed
 
 PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
 TARGETS = {"llama": ("q_proj", "v_proj", "down_proj"), "gpt2": ("c_attn", "mlp.c_proj")}
@@ -50,7 +51,21 @@ def two(seed=0):
 
 
 DELTA = AdaLoRA(6, 6, ("one", "two"))
-BUDGET = RankBudget(400, 2.5, Adam(5e-3))
+BUDGET = RankBudget(2.5)
+LOOP = InnerLoop(400, Adam(5e-3), order="first")
+
+
+def allotted(loss, start, budget=BUDGET, loop=LOOP):
+    return adapt_parameters(loss, start, AdaLoRA(budget=budget).steered(loop))
+
+
+def orthogonality(params):
+    total = torch.zeros(())
+    for layer in layers_of(params):
+        p, q = params[f"{layer}.lora_P"], params[f"{layer}.lora_Q"]
+        one = torch.eye(len(q))
+        total = total + (p.T @ p - one).square().sum() + (q @ q.T - one).square().sum()
+    return total
 
 
 def regression(seed=0, needed=(4, 1)):
@@ -85,11 +100,11 @@ def test_conformance_on_a_language_model(check, kind, language_model):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_budget_goes_to_the_layer_that_needs_it(seed):
     loss, start, pair = regression(seed)
-    found = adapt_ranks(lambda params: loss(params, pair), start, BUDGET)
+    found = allotted(lambda params: loss(params, pair), start)
     assert ranks(found) == {"one": 4, "two": 1}
     assert float(loss(found, pair)) < 0.02 * float(loss(start, pair))
     other, start, pair = regression(seed, (0, 5))
-    assert ranks(adapt_ranks(lambda params: other(params, pair), start, BUDGET)) == {"one": 0, "two": 5}
+    assert ranks(allotted(lambda params: other(params, pair), start)) == {"one": 0, "two": 5}
 
 
 def test_ranks_of_a_language_model_move_and_their_sum_is_the_budget(language_model):
@@ -102,7 +117,7 @@ def test_ranks_of_a_language_model_move_and_their_sum_is_the_budget(language_mod
 
     start = delta.init(body.module(), {}, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = adapt_ranks(loss, start, RankBudget(60, 2.5, Adam(3e-2), every=2))
+        found = allotted(loss, start, RankBudget(2.5, every=2), InnerLoop(60, Adam(3e-2)))
         assert loss(found) < 0.3 * loss(start)
     kept = ranks(found)
     assert len(kept) == 6
@@ -112,26 +127,29 @@ def test_ranks_of_a_language_model_move_and_their_sum_is_the_budget(language_mod
 
 
 def test_the_budget_falls_from_all_ranks_to_the_last():
-    budget = RankBudget(100, 2.5, warmup=10, settling=30)
-    at = [budget.at(step, 4, 8) for step in range(1, 101)]
+    budget = RankBudget(2.5, warmup=10, settling=30)
+    at = [budget.at(step, 100, 4, 8) for step in range(1, 101)]
     assert at[:10] == [32] * 10
     assert at[69:] == [10] * 31
     assert all(before >= after for before, after in pairwise(at))
     assert at[39] == 10 + int(22 * 0.5**3)
-    assert RankBudget(100, 50).at(100, 4, 8) == 32
+    assert RankBudget(50).at(100, 100, 4, 8) == 32
+    assert RankBudget().at(100, 100, 4, 12) == 4 * 8
 
 
 def test_pruned_ranks_stay_pruned_while_settling_and_may_come_back_before():
     loss, start, pair = regression()
-    budget = RankBudget(60, 2.5, Adam(2e-2))
-    state, masks = start_ranks(start, budget), []
-    while state.step < budget.steps:
-        state = rank_step(lambda params: loss(params, pair), state, budget)
-        masks.append(torch.cat([state.kept[name] for name in sorted(state.kept)]))
-        if state.step >= budget.last:
-            values = torch.cat([state.params[name] for name in sorted(state.kept)])
+    loop = InnerLoop(60, Adam(2e-2))
+    last, masks = BUDGET.span(60)[1], []
+    steps = DELTA.steered(loop).optimiser
+    params, state = start, steps.start(start)
+    for number in range(1, 61):
+        params, state = steps.step(params, torch.func.grad(lambda moving: loss(moving, pair))(params), state)
+        masks.append(torch.cat([state[f"kept.{name}"] for name in sorted(start) if name.endswith("lambda")]))
+        if number >= last:
+            values = torch.cat([params[name] for name in sorted(start) if name.endswith("lambda")])
             assert torch.equal(values != 0, masks[-1])
-    assert all(torch.equal(masks[-1], mask) for mask in masks[budget.last - 1 :])
+    assert all(torch.equal(masks[-1], mask) for mask in masks[last - 1 :])
     assert any((after & ~before).any() for before, after in pairwise(masks))
 
 
@@ -140,10 +158,10 @@ def test_many_tasks_by_vmap_are_each_alone():
     loss = tasks[0][0]
     stacked = {name: torch.stack([start[name] for _, start, _ in tasks]) for name in tasks[0][1]}
     pairs = tuple(torch.stack(leaves) for leaves in zip(*(pair for _, _, pair in tasks), strict=True))
-    budget = RankBudget(30, 2.5, SGD(0.05))
-    together = torch.vmap(lambda start, x, y: adapt_ranks(lambda p: loss(p, (x, y)), start, budget))(stacked, *pairs)
+    loop = InnerLoop(30, SGD(0.05))
+    together = torch.vmap(lambda start, x, y: allotted(lambda p: loss(p, (x, y)), start, loop=loop))(stacked, *pairs)
     for number, (_, start, pair) in enumerate(tasks):
-        alone = adapt_ranks(lambda params, pair=pair: loss(params, pair), start, budget)
+        alone = allotted(lambda params, pair=pair: loss(params, pair), start, loop=loop)
         for name, tensor in alone.items():
             torch.testing.assert_close(together[name][number], tensor, atol=1e-5, rtol=1e-4)
 
@@ -151,14 +169,57 @@ def test_many_tasks_by_vmap_are_each_alone():
 def test_p_and_q_grow_orthogonal():
     loss, start, pair = regression()
     ends = [
-        adapt_ranks(lambda params: loss(params, pair), start, RankBudget(200, 2.5, Adam(2e-2), orthogonality=weight))
+        allotted(
+            lambda params: loss(params, pair),
+            start,
+            RankBudget(2.5, orthogonality=weight),
+            InnerLoop(200, Adam(2e-2), order="first"),
+        )
         for weight in (0.0, 1.0)
     ]
     assert orthogonality(ends[1]) < 0.05 * orthogonality(start) < orthogonality(ends[0])
-    q = torch.linalg.qr(torch.randn(10, 6, generator=torch.Generator().manual_seed(0))).Q
-    exact = {"one.lora_P": q, "one.lora_lambda": torch.zeros(6), "one.lora_Q": q.T}
-    assert float(orthogonality(exact)) == pytest.approx(0, abs=1e-9)
-    assert float(orthogonality({**exact, "one.lora_Q": 2 * q.T})) == pytest.approx(6 * 9, rel=1e-5)
+
+
+def test_one_step_of_descent_is_that_of_the_loss_with_the_term_for_orthogonality():
+    loss, start, pair = regression()
+    draws = torch.Generator().manual_seed(3)
+    start = {name: torch.randn(tensor.shape, generator=draws) for name, tensor in start.items()}
+    found = allotted(lambda params: 0 * loss(params, pair), start, RankBudget(orthogonality=0.7), InnerLoop(5, SGD(0)))
+    assert all(torch.equal(found[n], t) for n, t in start.items() if not n.endswith("lambda"))
+    steps = AdaLoRA(budget=RankBudget(orthogonality=0.7)).steered(InnerLoop(5, SGD(1.0))).optimiser
+    grads = torch.func.grad(lambda params: loss(params, pair))(start)
+    moved, _ = steps.step(start, grads, steps.start(start))
+    whole = torch.func.grad(lambda params: loss(params, pair) + 0.7 * orthogonality(params))(start)
+    for name, tensor in moved.items():
+        torch.testing.assert_close(start[name] - tensor, whole[name], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_outer_gradient_is_that_of_differences_with_the_choice_held_still(checkpoint):
+    _, start, pair = regression()
+    draws = torch.Generator().manual_seed(1)
+    start = {
+        name: (tensor + 0.3 * torch.randn(tensor.shape, generator=draws)).double() for name, tensor in start.items()
+    }
+    pair = tuple(tensor.double() for tensor in pair)
+    body = Functional(lambda: DELTA.attach(two().double()))
+    way = {name: torch.randn(tensor.shape, generator=draws).double() for name, tensor in start.items()}
+
+    def task(params):
+        return (body(params, pair[0]) - pair[1]).square().mean()
+
+    def outer(params, order):
+        loop = InnerLoop(5, SGD(0.01), order=order, checkpoint=checkpoint)
+        return task(allotted(task, params, RankBudget(2.5), loop))
+
+    slopes = {}
+    for order in ("second", "first"):
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+        found = torch.autograd.grad(outer(leaves, order), list(leaves.values()))
+        slopes[order] = sum(float((g * way[name]).sum()) for name, g in zip(leaves, found, strict=True))
+    ends = [float(outer({n: start[n] + s * way[n] for n in way}, "second").detach()) for s in (1e-6, -1e-6)]
+    assert slopes["second"] == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
+    assert slopes["first"] != pytest.approx(slopes["second"], rel=1e-2)
 
 
 def test_what_is_left_is_an_ordinary_lora(language_model):
@@ -237,21 +298,16 @@ def test_scores_and_choice_are_those_of_peft(language_model):
 
 
 def test_bad_input_has_a_clear_error(factory):
-    for wrong in (
-        {"steps": 1},
-        {"steps": 10, "warmup": 0},
-        {"steps": 10, "warmup": 5, "settling": 5},
-        {"steps": 10, "settling": -1},
-    ):
-        with pytest.raises(ValueError, match="of settling leave none to prune in"):
-            RankBudget(**wrong)
+    for steps, wrong in ((1, {}), (10, {"warmup": 0}), (10, {"warmup": 5, "settling": 5}), (10, {"settling": -1})):
+        with pytest.raises(ValueError, match="of settling leave none to prune ranks in"):
+            RankBudget(**wrong).span(steps)
     for wrong in ({"every": 0}, {"mean_rank": 0}, {"orthogonality": -1}):
         with pytest.raises(ValueError, match="every is"):
             RankBudget(**wrong)
     with pytest.raises(ValueError, match="beta1 is 1"):
         RankBudget(beta1=1)
     with pytest.raises(ValueError, match="expected P, lambda and Q of each layer"):
-        adapt_ranks(lambda params: params["a.lora_A"].sum(), {"a.lora_A": torch.zeros(2, 2)}, RankBudget())
+        allotted(lambda params: params["a.lora_P"].sum(), {"a.lora_P": torch.zeros(2, 2)})
     with pytest.raises(ValueError, match="rank is 0"):
         AdaLoRA(0).attach(factory())
     module = LoRA(2).attach(factory())

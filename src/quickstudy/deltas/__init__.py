@@ -3,6 +3,7 @@
 from quickstudy.deltas.adalora import AdaLoRA as AdaLoRA
 from quickstudy.deltas.adalora import as_lora as as_lora
 from quickstudy.deltas.base import Delta as Delta
+from quickstudy.deltas.base import Steering as Steering
 from quickstudy.deltas.full import Full as Full
 from quickstudy.deltas.head import Head as Head
 from quickstudy.deltas.lora import LoRA as LoRA
@@ -13,5 +14,4 @@ from quickstudy.deltas.peft_format import write_peft as write_peft
 from quickstudy.deltas.prefix import Prefix as Prefix
 from quickstudy.deltas.prompt import Prompt as Prompt
 from quickstudy.deltas.rank_budget import RankBudget as RankBudget
-from quickstudy.deltas.rank_budget import adapt_ranks as adapt_ranks
 from quickstudy.deltas.vllm import vllm_problems as vllm_problems

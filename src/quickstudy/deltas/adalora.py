@@ -1,27 +1,26 @@
 """AdaLoRA (Zhang et al., 2023, arXiv:2303.10512): y = xW + b + s ((x Q^T) lambda) P^T, whose ranks are allotted.
 
-`rank_budget` takes the steps that decide which ranks of which layers stay.
+`rank_budget` decides, while a learner adapts, which ranks of which layers stay.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy.core.inner import InnerLoop
 from quickstudy.core.types import Params
-from quickstudy.deltas.base import Delta
+from quickstudy.deltas.base import Steering
 from quickstudy.deltas.lora import LoRA, LoraLinear, low_rank
-
-ENDS = (".lora_P", ".lora_lambda", ".lora_Q")
-"""Of the names of a layer's tensors."""
+from quickstudy.deltas.rank_budget import ENDS, RankBudget, RankSteps, layers_of
 
 
 @dataclass(frozen=True)
-class AdaLoRA(Delta):
+class AdaLoRA(Steering):
     """A product of three beside each matched linear layer, like a decomposition into singular values.
 
     A rank whose lambda is 0 is pruned: it has no effect.
@@ -31,12 +30,14 @@ class AdaLoRA(Delta):
         alpha: the product is scaled by alpha / rank, with this rank to the end.
         targets: as those of `LoRA`.
         layers: as those of `LoRA`.
+        budget: how many ranks are left of them when a task has been learned, and when the others go.
     """
 
     rank: int = 12
     alpha: float = 16
     targets: tuple[str, ...] = ("query", "value")
     layers: tuple[int, ...] | None = None
+    budget: RankBudget = field(default_factory=RankBudget)
 
     @property
     def scale(self) -> float:
@@ -74,6 +75,10 @@ class AdaLoRA(Delta):
                 params[f"{name}.lora_Q"] = torch.randn(rank, inputs, generator=generator) / math.sqrt(inputs)
         return params
 
+    def steered(self, loop: InnerLoop) -> InnerLoop:
+        """`loop` with steps that allot the ranks by the budget."""
+        return replace(loop, optimiser=RankSteps(loop.optimiser.rate, loop, self.budget))
+
 
 class AdaLoraLinear(nn.Module):
     """A linear layer with a product of three beside it.
@@ -99,30 +104,6 @@ class AdaLoraLinear(nn.Module):
         base = F.linear(x, self.weight, self.bias)
         left = self.lora_P * (self.scale * self.lora_lambda)[..., None, :]
         return base + low_rank(x, self.lora_Q, left).to(base.dtype)
-
-
-def layers_of(params: Params) -> list[str]:
-    """Names of the layers whose P, lambda and Q are in `params`.
-
-    Raises:
-        ValueError: one of the three is missing, or there is another tensor, or none.
-    """
-    layers = sorted({name.rpartition(".")[0] for name in params})
-    wanted = {f"{layer}{end}" for layer in layers for end in ENDS}
-    if not layers or wanted != params.keys():
-        odd = sorted(wanted ^ params.keys())[:3] or "nothing"
-        raise ValueError(f"expected P, lambda and Q of each layer and no other tensors; too few or too many: {odd}")
-    return layers
-
-
-def orthogonality(params: Params) -> Tensor:
-    """The sum over layers of |P^T P - 1|^2 + |Q Q^T - 1|^2, a scalar (section 3.1 of the paper)."""
-    total = torch.zeros(())
-    for layer in layers_of(params):
-        p, q = params[f"{layer}.lora_P"], params[f"{layer}.lora_Q"]
-        one = torch.eye(q.shape[0], dtype=q.dtype, device=q.device)
-        total = total.to(q) + (p.T @ p - one).square().sum() + (q @ q.T - one).square().sum()
-    return total
 
 
 def ranks(params: Params) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from quickstudy.core.inner import InnerLoop
 from quickstudy.core.types import Params
 
 
@@ -30,3 +31,11 @@ class Delta(ABC):
 
         `start` holds the backbone's own values, by their names in the module before `attach`.
         """
+
+
+class Steering(Delta):
+    """A delta that has a say in how a learner's inner loop takes its steps."""
+
+    @abstractmethod
+    def steered(self, loop: InnerLoop) -> InnerLoop:
+        """`loop` with the steps that this delta needs; the names of parameters may have anything before its own."""

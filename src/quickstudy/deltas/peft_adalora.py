@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quickstudy.core.types import Json, Params
-from quickstudy.deltas.adalora import AdaLoRA, layers_of, without_pruned
+from quickstudy.deltas.adalora import AdaLoRA, without_pruned
 from quickstudy.deltas.peft_folder import OUTER, UNSUPPORTED, PeftFolder, is_number
 from quickstudy.deltas.peft_lora import PLAIN
+from quickstudy.deltas.rank_budget import RankBudget, layers_of
 
 _ENDS = (".lora_A", ".lora_B", ".lora_E")
 _PLAIN = {name: values for name, values in PLAIN.items() if name != "rank_pattern"}
@@ -77,7 +78,9 @@ def read_adalora(folder: PeftFolder) -> tuple[AdaLoRA, Params]:
         params[f"{layer}.lora_P"] = F.pad(b, (0, missing))
         params[f"{layer}.lora_lambda"] = F.pad(e[:, 0], (0, missing))
         params[f"{layer}.lora_Q"] = F.pad(a, (0, 0, 0, missing))
-    return AdaLoRA(rank, alpha, tuple(layer.removeprefix("model.") for layer in layers)), params
+    mean = sum(len(folder.tensors[f"{OUTER}{layer}.lora_E"]) for layer in layers) / len(layers)
+    targets = tuple(layer.removeprefix("model.") for layer in layers)
+    return AdaLoRA(rank, alpha, targets, budget=RankBudget(mean)), params
 
 
 def _layers(folder: PeftFolder) -> list[str]:

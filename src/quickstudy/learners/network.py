@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from quickstudy.backbones.base import Backbone
 from quickstudy.core.functional import Functional
+from quickstudy.core.inner import InnerLoop
 from quickstudy.core.types import Inputs, Params
-from quickstudy.deltas.base import Delta
+from quickstudy.deltas.base import Delta, Steering
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Network:
             params["head.weight"] = (2 * weight - 1) * bound
             params["head.bias"] = torch.zeros(self.outputs)
         return {name: tensor.to(self.device) for name, tensor in params.items()}
+
+    def steered(self, loop: InnerLoop) -> InnerLoop:
+        """`loop` with the steps that the delta needs: itself for most, one that allots ranks for AdaLoRA."""
+        return self.delta.steered(loop) if isinstance(self.delta, Steering) else loop
 
     def features(self, params: Params, inputs: Inputs, *more: Any) -> Tensor:
         """[example, width]; `more` goes to the backbone's module too."""

@@ -35,7 +35,7 @@ class IMAML(Learner):
         solver_steps: of the conjugate gradient.
 
     Raises:
-        ValueError: `strength` is not above 0 or `solver_steps` is below 1.
+        ValueError: `strength` is not above 0, `solver_steps` is below 1, or the delta steers.
     """
 
     name: ClassVar[str] = "imaml"
@@ -50,6 +50,8 @@ class IMAML(Learner):
             raise ValueError(f"strength is {self.strength}; give a number above 0")
         if self.solver_steps < 1:
             raise ValueError(f"solver_steps is {self.solver_steps}; give 1 or more")
+        if self.network.steered(self.inner) is not self.inner:
+            raise ValueError(f"{self.network.delta} ends where no gradient is 0, as iMAML needs; give MAML, or a LoRA")
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's starting values."""

@@ -50,7 +50,7 @@ class MAML(Learner):
         def support_loss(current: Params) -> Tensor:
             return weighted_loss(task_outputs(self.network, current, support.inputs, support.ways), support)
 
-        adapted = adapt_parameters(support_loss, params, self.inner)
+        adapted = adapt_parameters(support_loss, params, self.network.steered(self.inner))
         _, moved = split(adapted, self.inner.freeze)
         return Adapter(moved, self.name, base=self.network.backbone.fingerprint, facts={"ways": support.ways})
 

@@ -43,7 +43,7 @@ class MAMLPlusPlus(Learner):
         first_order_for: meta-updates made in first order before `inner.order` holds.
 
     Raises:
-        ValueError: the inner loop has no steps or another optimiser than SGD, or a number is below 0.
+        ValueError: the inner loop has no steps or another optimiser than SGD, a number is below 0, or the delta steers.
     """
 
     name: ClassVar[str] = "maml_plus_plus"
@@ -60,6 +60,8 @@ class MAMLPlusPlus(Learner):
             raise ValueError(f"the inner loop is {self.inner}; give at least one step, and SGD")
         if min(self.multi_step_for, self.first_order_for) < 0:
             raise ValueError(f"{self.multi_step_for} and {self.first_order_for} updates; give 0 or more of each")
+        if self.network.steered(self.inner) is not self.inner:
+            raise ValueError(f"{self.network.delta} has a say in the steps, and so has MAML++; give MAML, or a LoRA")
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's values, `rate.<name>` [step], `step.<name>` [step, ...], and the count of updates if needed."""

@@ -57,7 +57,7 @@ class MetaSGD(Learner):
         def support_loss(current: Params) -> Tensor:
             return weighted_loss(task_outputs(self.network, current, support.inputs, support.ways), support)
 
-        adapted = adapt_parameters(support_loss, start, self.inner, rates)
+        adapted = adapt_parameters(support_loss, start, self.network.steered(self.inner), rates)
         moved = {name: adapted[name] for name in rates}
         return Adapter(moved, self.name, base=self.network.backbone.fingerprint, facts={"ways": support.ways})
 

@@ -68,7 +68,7 @@ class Reptile(Learner):
         def task_loss(current: Params) -> Tensor:
             return weighted_loss(task_outputs(self.network, current, batch.inputs, batch.ways), batch)
 
-        adapted = adapt_parameters(task_loss, params, replace(inner, order="first"))
+        adapted = adapt_parameters(task_loss, params, self.network.steered(replace(inner, order="first")))
         _, moved = split(adapted, inner.freeze)
         return moved
 

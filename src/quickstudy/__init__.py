@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from quickstudy.version import VERSION
 
 if TYPE_CHECKING:
+    from quickstudy.backbones import CausalLM as CausalLM
     from quickstudy.backbones import TextEncoder as TextEncoder
     from quickstudy.core import Adapter as Adapter
     from quickstudy.core import Batch as Batch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from quickstudy.learners import learner_class as learner_class
     from quickstudy.learners import learner_names as learner_names
     from quickstudy.lifecycle.classifier import FewShotClassifier as FewShotClassifier
+    from quickstudy.lifecycle.writer import FewShotWriter as FewShotWriter
     from quickstudy.tasks import Table as Table
     from quickstudy.tasks import TableTasks as TableTasks
     from quickstudy.tasks import read_table as read_table
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapter": "core",
     "Batch": "core",
+    "CausalLM": "backbones",
     "Episode": "core",
     "FewShotClassifier": "lifecycle.classifier",
+    "FewShotWriter": "lifecycle.writer",
     "FitOptions": "training",
     "Learner": "learners",
     "LoRA": "deltas",

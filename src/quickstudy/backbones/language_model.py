@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.backbones.base import Backbone
 from quickstudy.backbones.language_tokens import end_token, text_of
@@ -44,6 +44,14 @@ class LanguageModel(Backbone):
             InputError: the tokeniser has none.
         """
         return end_token(self._base)
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """The last parts of the names of its linear layers, sorted, but not of the one that computes the logits."""
+        module = self.module()
+        logits = self._base.model.get_output_embeddings().out_features
+        found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+        return tuple(sorted({name.rpartition(".")[2] for name, part in found.items() if part.out_features != logits}))
 
     def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
         """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""

@@ -9,13 +9,13 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import unknown_of, use_threads
+from quickstudy.cli.settings import columns_of, unknown_of, use_threads
 
 
 def adapt(
     file: options.File,
     name: Annotated[str, typer.Option("--name", help="Name of the adapter.", show_default=False)],
-    method: options.MethodOption = "auto",
+    method: options.MethodOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder that the adapter's folder is made in.")] = Path("adapters"),
     base: options.BaseOption = "minilm",
     no_class_names: options.NoClassNames = False,
@@ -23,8 +23,10 @@ def adapt(
         str | None,
         typer.Option(help="Answer unknown below this probability; auto to fit it on held-out examples."),
     ] = None,
-    text_column: options.TextColumn = "text",
-    label_column: options.LabelColumn = "label",
+    most: options.Most = 256,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not measure a language model's adapter.")] = False,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
     split: options.SplitOption = None,
     seed: options.Seed = 0,
@@ -35,18 +37,34 @@ def adapt(
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make an adapter from a file of examples and say how good it is."""
+    """Make an adapter from a file of examples and say how good it is.
+
+    Examples are texts and labels; or, with a language model as the base, prompts and what is to be written after them.
+    """
     use_threads(threads)
     below = unknown_of(unknown)
     tell("starting")
-    from quickstudy.lifecycle.adapting import TableColumns, adapt_file, adapter_place, read_split
+    from quickstudy.backbones.kinds import is_language_model
+    from quickstudy.lifecycle.adapting import adapt_file, adapter_place, read_split
     from quickstudy.lifecycle.classifier import FewShotClassifier
+    from quickstudy.lifecycle.writer import FewShotWriter
+    from quickstudy.lifecycle.writing_files import adapt_pairs, read_pairs
 
     place = adapter_place(name, out, force)
-    table = read_split(file, TableColumns(text_column, label_column, split_column), split)
-    classifier = FewShotClassifier(method, base, not no_class_names, below, seed, keep_examples=not no_examples)
-    tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
-    report = adapt_file(table, place, classifier)
+    writes = is_language_model(base)
+    columns = columns_of(writes, text_column, label_column, split_column)
+    if writes:
+        if below is not None or no_class_names:
+            raise typer.BadParameter("--unknown and --no-class-names are for labels, and a language model writes texts")
+        table = read_pairs(file, columns, split)
+        tell(f"adapting to {len(table)} examples")
+        writer = FewShotWriter(base, method or "lora", most, not no_check, seed, not no_examples)
+        report = adapt_pairs(table, place, writer)
+    else:
+        table = read_split(file, columns, split)
+        tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
+        made = FewShotClassifier(method or "auto", base, not no_class_names, below, seed, keep_examples=not no_examples)
+        report = adapt_file(table, place, made)
     tell_notes(report["notes"])
     if as_json:
         print_json(report)

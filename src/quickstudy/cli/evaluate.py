@@ -9,7 +9,7 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import counted, print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import use_threads
+from quickstudy.cli.settings import columns_of, use_threads
 
 
 def evaluate(
@@ -22,11 +22,12 @@ def evaluate(
     shots: Annotated[int, typer.Option(help="Examples of each class to adapt to.")] = 1,
     queries: Annotated[int, typer.Option(help="Examples of each class to be judged on.")] = 15,
     episodes: Annotated[int, typer.Option(help="Number of tasks.")] = 600,
-    method: options.MethodOption = "auto",
+    method: options.MethodOption = None,
     base: options.BaseOption = "minilm",
     no_class_names: options.NoClassNames = False,
-    text_column: options.TextColumn = "text",
-    label_column: options.LabelColumn = "label",
+    most: options.Most = 256,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
@@ -35,19 +36,26 @@ def evaluate(
     """Measure a method.
 
     With --test-split or --test-file it adapts to one set and is judged on the other. Without, many small tasks are
-    drawn from the file, and the accuracy is their mean with its 95 % interval.
+    drawn from the file, and the accuracy is their mean with its 95 % interval. A language model is judged by how often
+    it writes the very completion, on splits only.
     """
     use_threads(threads)
     tell("starting")
-    from quickstudy.lifecycle.adapting import TableColumns, read_split
+    from quickstudy.backbones.kinds import is_language_model
+    from quickstudy.lifecycle.adapting import read_split
     from quickstudy.lifecycle.classifier import FewShotClassifier
     from quickstudy.lifecycle.evaluating import EpisodePlan, evaluate_episodes, evaluate_splits
+    from quickstudy.lifecycle.writer import FewShotWriter
+    from quickstudy.lifecycle.writing_files import evaluate_pairs, read_pairs
 
-    columns = TableColumns(text_column, label_column, split_column)
-    classifier = FewShotClassifier(method, base, not no_class_names, None, seed)
+    writes = is_language_model(base)
+    columns = columns_of(writes, text_column, label_column, split_column)
+    classifier = FewShotClassifier(method or "auto", base, not no_class_names, None, seed)
     if test_split is None and test_file is None:
         if train_split is not None:
             raise typer.BadParameter("--train-split came without --test-split or --test-file; give one of these")
+        if writes:
+            raise typer.BadParameter("to judge a language model, give --train-split and --test-split, or --test-file")
         table = read_split(file, columns, split)
         tell_notes(table.notes)
         plan = EpisodePlan(ways, shots, queries, episodes, seed)
@@ -58,11 +66,14 @@ def evaluate(
             raise typer.BadParameter(
                 "to judge on a split, give --train-split and --test-split (--split is for drawn tasks)"
             )
-        train = read_split(file, columns, train_split)
-        test = read_split(test_file or file, columns, test_split)
+        read = read_pairs if writes else read_split
+        train, test = read(file, columns, train_split), read(test_file or file, columns, test_split)
         tell_notes(list(dict.fromkeys([*train.notes, *test.notes])))
-        tell(f"adapting to {len(train)} examples of {len(train.classes)} classes, judging on {len(test)}")
-        report = evaluate_splits(train, test, classifier)
+        tell(f"adapting to {len(train)} examples, judging on {len(test)}")
+        if writes:
+            report = evaluate_pairs(train, test, FewShotWriter(base, method or "lora", most, seed=seed))
+        else:
+            report = evaluate_splits(train, test, classifier)
     if as_json:
         print_json(report)
         return

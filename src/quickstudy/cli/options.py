@@ -12,14 +12,29 @@ AdapterArgument = Annotated[
     str, typer.Argument(metavar="ADAPTER", help="Folder of the adapter, or its name in ./adapters.", show_default=False)
 ]
 MethodOption = Annotated[
-    str, typer.Option("--method", help="auto, logistic, ridge, protonet, or the folder of a trained initialisation.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="auto, logistic, ridge, protonet, or the folder of a trained initialisation; for a language model lora, "
+        "in_context or nearest.",
+        show_default="auto, or lora",
+    ),
 ]
-BaseOption = Annotated[str, typer.Option("--base", help="Encoder: minilm, a folder, or a Hugging Face hub name.")]
+BaseOption = Annotated[
+    str, typer.Option("--base", help="Encoder or language model: minilm, a folder, or a Hugging Face hub name.")
+]
+Most = Annotated[int, typer.Option("--most", min=1, help="Tokens that a language model writes at most.")]
 NoClassNames = Annotated[
     bool, typer.Option("--no-class-names", help="Do not use the names of the classes as further examples of them.")
 ]
-TextColumn = Annotated[str, typer.Option("--text-column", help="Column of the texts.")]
-LabelColumn = Annotated[str, typer.Option("--label-column", help="Column of the labels.")]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text-column", help="Column of the texts or prompts.", show_default="text, or prompt"),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-column", help="Column of the labels or completions.", show_default="label, or completion"),
+]
 SplitColumn = Annotated[
     str | None, typer.Option("--split-column", help="Column of the splits.", show_default="split, if there is one")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import print_json, print_rows, tell
-from quickstudy.cli.settings import use_threads
+from quickstudy.cli.settings import columns_of, use_threads
 
 
 def predict(
@@ -22,13 +23,13 @@ def predict(
     ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file to write instead of printing.")] = None,
-    text_column: options.TextColumn = "text",
-    base: Annotated[str | None, typer.Option("--base", help="Where the encoder lies now, if it was moved.")] = None,
+    text_column: options.TextColumn = None,
+    base: Annotated[str | None, typer.Option("--base", help="Where the base lies now, if it was moved.")] = None,
     threads: options.Threads = None,
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer texts: the label and its probability, as CSV.
+    """Answer texts: the label and its probability, as CSV; or, by a language model, what is written after each.
 
     The standard input is CSV if its first line is a header with the text column, else one text a line.
     """
@@ -40,26 +41,37 @@ def predict(
     from quickstudy.core.files import write_bytes
     from quickstudy.lifecycle.adapting import find_adapter
     from quickstudy.lifecycle.classifier import FewShotClassifier
-    from quickstudy.lifecycle.predicting import answer_texts, answers_csv, texts_of_stream
-    from quickstudy.tasks.reading import read_texts
+    from quickstudy.lifecycle.predicting import answer_texts, answers_csv
+    from quickstudy.lifecycle.writer import FewShotWriter
+    from quickstudy.lifecycle.writing_files import holds_writer, write_texts, written_csv
 
     place = find_adapter(adapter)
-    if file is None:
-        texts = tuple(text or ())
-    elif file == "-":
-        texts = texts_of_stream(sys.stdin.buffer.read(), text_column)
+    writes = holds_writer(place)
+    texts = _texts(file, text or [], columns_of(writes, text_column, None, None).text)
+    if writes:
+        written, seconds = write_texts(FewShotWriter.load(place, base), texts)
+        table, rows = written_csv(written), [asdict(each) for each in written]
     else:
-        texts = read_texts(Path(file), text_column)
-    classifier = FewShotClassifier.load(place, base)
-    answers, seconds = answer_texts(classifier, texts)
+        answers, seconds = answer_texts(FewShotClassifier.load(place, base), texts)
+        table, rows = answers_csv(answers), [asdict(answer) for answer in answers]
     if out is not None:
-        write_bytes(out, answers_csv(answers).encode())
-        tell(f"{len(answers)} answers written to {out}")
+        write_bytes(out, table.encode())
+        tell(f"{len(rows)} answers written to {out}")
     if as_json:
-        report = {"adapter": str(place), "texts": len(answers), "seconds": seconds, "out": str(out) if out else None}
-        shown = [] if out else [asdict(answer) for answer in answers]
-        print_json({**report, "predictions": shown})
+        report = {"adapter": str(place), "texts": len(rows), "seconds": seconds, "out": str(out) if out else None}
+        print_json({**report, "predictions": [] if out else rows})
     elif out is None and sys.stdout.isatty():
-        print_rows(("text", "label", "probability"), [(a.text, a.label, a.probability) for a in answers])
+        print_rows(tuple(rows[0]), [tuple(row.values()) for row in rows])
     elif out is None:
-        typer.echo(answers_csv(answers), nl=False)
+        typer.echo(table, nl=False)
+
+
+def _texts(file: str | None, texts: Sequence[str], column: str) -> tuple[str, ...]:
+    from quickstudy.lifecycle.predicting import texts_of_stream
+    from quickstudy.tasks.reading import read_texts
+
+    if file is None:
+        return tuple(texts)
+    if file == "-":
+        return texts_of_stream(sys.stdin.buffer.read(), column)
+    return read_texts(Path(file), column)

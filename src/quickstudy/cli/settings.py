@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from quickstudy.lifecycle.adapting import TableColumns
 
 
 def use_threads(threads: int | None) -> None:
@@ -25,3 +30,13 @@ def unknown_of(word: str | None) -> str | float | None:
         return float(word)
     except ValueError as error:
         raise typer.BadParameter(f"--unknown is {word!r}; give auto or a probability from 0 to 1") from error
+
+
+def columns_of(writes: bool, text: str | None, label: str | None, split: str | None) -> TableColumns:
+    """The columns of a file, those that were not named by their usual names for texts and labels, or, where a language
+    model `writes`, for prompts and completions."""
+    from quickstudy.lifecycle.adapting import TableColumns
+    from quickstudy.lifecycle.writing_files import PAIR_COLUMNS
+
+    usual = PAIR_COLUMNS if writes else TableColumns()
+    return TableColumns(text or usual.text, label or usual.label, split)

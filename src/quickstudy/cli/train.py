@@ -9,7 +9,7 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import use_threads
+from quickstudy.cli.settings import columns_of, use_threads
 
 
 def train(
@@ -34,8 +34,8 @@ def train(
     tasks_per_step: Annotated[int, typer.Option(help="Tasks of each update.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 1e-3,
     no_class_names: options.NoClassNames = False,
-    text_column: options.TextColumn = "text",
-    label_column: options.LabelColumn = "label",
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
@@ -53,12 +53,11 @@ def train(
     use_threads(threads)
     tell("starting")
     from quickstudy.backbones.text_encoder import TextEncoder
-    from quickstudy.lifecycle.adapting import TableColumns
     from quickstudy.lifecycle.meta_training import Going, TaskPlan, Trained, train_file, training_place
     from quickstudy.training.options import FitOptions
 
     place, going = training_place(name, out, force, resume), Going(resume, tuple(track or ()))
-    columns = TableColumns(text_column, label_column, split_column)
+    columns = columns_of(False, text_column, label_column, split_column)
     names = not no_class_names
     plan = TaskPlan(columns, split, validation_split, ways, shots, queries, names, hard, domain_column)
     fit_options = FitOptions(steps, tasks_per_step, lr=lr, schedule="cosine", clip=1.0, seed=seed)

@@ -1,0 +1,131 @@
+"""A writer on disk: the adapter's two files and, where they are kept, its examples in `examples.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quickstudy.backbones.causal_lm import CausalLM
+from quickstudy.core.adapter_files import FACTS, load_adapter, write_adapter
+from quickstudy.core.errors import FileRefused, InputError
+from quickstudy.core.files import atomic_folder, read_json, write_json
+from quickstudy.core.types import Adapter, Json
+from quickstudy.deltas.peft_format import write_peft
+from quickstudy.lifecycle.adapter_folders import EXAMPLES
+from quickstudy.lifecycle.writing_methods import WritingMethod, build_writing, model_from_facts, writing_from_facts
+from quickstudy.lifecycle.written_examples import WrittenExamples
+
+_BODY = "body."
+_CHOICES = {"method": str, "most": int, "check": bool, "seed": int}
+
+
+@dataclass(frozen=True)
+class KeptWriter:
+    """What a folder holds.
+
+    Attributes:
+        adapter: as the writer made it.
+        choices: what the user chose: "method", "most", "check" and "seed".
+        examples: those that it was made from; None where they are not kept.
+    """
+
+    adapter: Adapter
+    choices: dict[str, Json]
+    examples: WrittenExamples | None
+
+
+def is_writer(adapter: Adapter) -> bool:
+    """Whether the adapter is one of a language model that writes."""
+    return "writes" in adapter.facts
+
+
+def save_writer(folder: Path | str, kept: KeptWriter) -> None:
+    """Writes `folder`, whole or not at all; an adapter that was there is replaced.
+
+    Raises:
+        InputError: the folder holds other files, or cannot be written.
+    """
+    adapter = replace(kept.adapter, facts={**kept.adapter.facts, "choices": kept.choices})
+    with atomic_folder(folder, droppable=(EXAMPLES,)) as place:
+        write_adapter(place, adapter)
+        if kept.examples is not None:
+            rows = {"prompts": list(kept.examples.prompts), "completions": list(kept.examples.completions)}
+            write_json(place / EXAMPLES, rows)
+
+
+def load_writer(folder: Path | str) -> KeptWriter:
+    """What `save_writer` wrote.
+
+    Raises:
+        FileRefused: a file is missing or damaged, or the examples are not those that the adapter was made from.
+        InputError: the adapter was not made by a writer.
+    """
+    adapter = load_adapter(folder)
+    path = Path(folder) / FACTS
+    if not is_writer(adapter):
+        raise InputError(f"{path}: is not the adapter of a language model; make one from prompts and completions")
+    choices = adapter.facts.get("choices")
+    if not isinstance(choices, dict) or {name: type(value) for name, value in choices.items()} != _CHOICES:
+        raise FileRefused(path, "not_json", f"choices are {choices!r}; adapt again")
+    kept = Path(folder) / EXAMPLES
+    examples = _examples(kept, adapter.support_hash) if kept.exists() else None
+    return KeptWriter(adapter, choices, examples)
+
+
+def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[WritingMethod, Adapter]:
+    """The method that the adapter was made by, and the adapter as its learner made it, on the base.
+
+    Args:
+        adapter: of a writer.
+        base: the language model, if it does not lie where it lay when the adapter was made.
+
+    Raises:
+        InputError: the adapter was made by no writer, or for other weights than the base has.
+        NotAvailable: the base is not here.
+    """
+    facts = adapter.facts
+    try:
+        spec, learned = writing_from_facts(facts["writes"]), facts["learner"]
+        there = model_from_facts(facts["base"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"this adapter cannot be used to write: {error}; make it from prompts again") from error
+    if base is not None:
+        there = replace(there, name=base.name, revision=base.revision, device=base.device)
+    found = there.fingerprint
+    if adapter.base is None or adapter.base.digest != found.digest:
+        was = "nothing" if adapter.base is None else f"{adapter.base.name!r} (weights {adapter.base.digest[:12]})"
+        raise InputError(
+            f"the adapter was made for {was}, the base is now {found.name!r} (weights {found.digest[:12]}); give that "
+            "base or adapt again"
+        )
+    tensors = {name: tensor.to(there.device) for name, tensor in adapter.tensors.items()}
+    return build_writing(spec, there), replace(adapter, tensors=tensors, facts=learned)
+
+
+def export_written(folder: Path | str, adapter: Adapter) -> None:
+    """Writes the LoRA matrices of a writer's adapter as a PEFT folder.
+
+    Raises:
+        InputError: it has none, or the folder cannot be written.
+    """
+    spec = writing_from_facts(adapter.facts["writes"])
+    if spec.lora is None:
+        raise InputError(
+            f"the method {spec.learner!r} leaves the language model as it is, so there are no LoRA matrices to write "
+            "as PEFT; adapt with a method that has LoRA"
+        )
+    matrices = {name.removeprefix(_BODY): tensor for name, tensor in adapter.tensors.items()}
+    write_peft(folder, matrices, spec.lora, adapter.facts["base"]["name"], "CAUSAL_LM")
+
+
+def _examples(path: Path, digest: str) -> WrittenExamples:
+    rows: Json = read_json(path)
+    try:
+        examples = WrittenExamples(tuple(rows["prompts"]), tuple(rows["completions"]))
+        same = examples.digest == digest
+    except (KeyError, TypeError, ValueError):
+        same = False
+    if not same:
+        message = "does not hold the examples that the adapter was made from; delete it to use the adapter without them"
+        raise FileRefused(path, "extra_keys", message)
+    return examples

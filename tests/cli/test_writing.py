@@ -1,0 +1,77 @@
+"""The commands with a language model: a file of prompts and completions to an adapter, and prompts to texts."""
+
+import csv
+import io
+
+import pytest
+from language_models import write_language_model
+
+WORDS = ["ab", "cad", "dd", "fog"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_language_model(tmp_path_factory.mktemp("base"), "llama")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    rows = ["prompt,completion,split", *(f"{word},{word[0]}{word[0]},train" for word in WORDS), "hen,hh,test"]
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture
+def adapter(run, pairs, base):
+    done = run("adapt", pairs, "--name", "first", "--base", base, "--split", "train", "--most", 4, "--json")
+    assert done.code == 0, done.err
+    return done.json
+
+
+def test_adapt_says_what_was_made(adapter):
+    assert (adapter["method"], adapter["examples"], adapter["held_out_examples"]) == ("lora", 4, 4)
+    assert 0 <= adapter["held_out_exact"] <= 1
+
+
+def test_predict_writes_as_csv_in_order_and_the_same_from_a_stream(run, adapter, pairs):
+    done = run("predict", "first", pairs)
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert [row["prompt"] for row in rows] == [*WORDS, "hen"]
+    assert [row["completion"] for row in rows[:4]] == ["aa", "cc", "dd", "ff"]
+    sent = run("predict", "first", "-", "--json", sent=pairs.read_bytes())
+    assert sent.json["predictions"] == rows
+
+
+def test_info_describes_it(run, adapter):
+    found = run("info", "first", "--json").json
+    assert (found["learner"], found["labels"], found["examples_kept"]) == ("maml", [], True)
+
+
+@pytest.mark.parametrize("method", ["in_context", "nearest"])
+def test_evaluate_counts_completions_written_as_they_are(run, pairs, base, method):
+    words = ("--base", base, "--train-split", "train", "--test-split", "test", "--method", method)
+    found = run("evaluate", pairs, *words, "--most", 3, "--json").json
+    assert found["exact"] in {0.0, 1.0}
+    assert (found["n_train"], found["n_test"], found["method"]) == (4, 1, method)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--unknown", "auto"), "--unknown"),
+        (("--method", "logistic"), "no method 'logistic' for a language model"),
+        (("--label-column", "answer"), "no column 'answer'"),
+    ],
+)
+def test_adapt_refuses_what_is_for_labels(run, pairs, base, words, message, tmp_path):
+    done = run("adapt", pairs, "--name", "first", "--base", base, *words)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "adapters").exists()
+
+
+def test_evaluate_needs_splits(run, pairs, base):
+    done = run("evaluate", pairs, "--base", base)
+    assert done.code == 2
+    assert "--train-split" in done.err

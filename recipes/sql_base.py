@@ -114,7 +114,7 @@ def recipe(
     """The learner on the model in `folder`, its tasks and the options of the run."""
     base = backbone(folder, device)
     learner = Demonstrations(Network(base, Full(), device=device), along=True)
-    tasks = EncodedTextTasks(source or TranslationTasks("train", shots=(8, 14), queries=1), base.batch)
+    tasks = EncodedTextTasks(source or TranslationTasks("train", shots=(2, 12), queries=1), base.batch)
     options = FitOptions(
         steps=steps,
         tasks_per_step=8,

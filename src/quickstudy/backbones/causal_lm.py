@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,9 @@ class CausalLM(LanguageModel):
             derivatives and `torch.vmap` work, and the fused kernel elsewhere; or `"eager"`, or `"sdpa"`.
         dtype: of the weights, `"float32"` or `"bfloat16"`. What a delta adds is computed in its own.
         device: where weights, inputs and logits lie.
+        objective: `"direct"`, or `"channel"` to be asked for the prompt after its completion, p(prompt | completion)
+            (Min et al., 2022, arXiv 2108.04106): `batch` then puts the two in each other's place, so that every learner
+            trains and is scored so, and `learners.writing.choose` takes the completion that explains a prompt best.
 
     Raises:
         ValueError: when first used, if a field has no meaning; the message names it.
@@ -62,6 +65,7 @@ class CausalLM(LanguageModel):
     attention: str = "auto"
     dtype: str = "float32"
     device: str = "cpu"
+    objective: Literal["direct", "channel"] = "direct"
 
     @property
     def activation_width(self) -> int:
@@ -95,6 +99,8 @@ class CausalLM(LanguageModel):
             InputError: there are no examples, their numbers differ, a prompt has no token, or a completion is too long.
         """
         check_pairs(prompts, completions)
+        if self.objective == "channel":
+            prompts, completions = completions, prompts
         begun = self.begun(prompts)
         written = completion_rows(self._base, completions)
         examples = [self._example(*each) for each in zip(begun, written, strict=True)]
@@ -117,10 +123,12 @@ class CausalLM(LanguageModel):
         """Inputs that ask for the token after each prompt, with padding before the shorter ones.
 
         Raises:
-            InputError: there are no prompts, or one has no token.
+            InputError: there are no prompts, one has no token, or the objective is "channel".
         """
         if not prompts:
             raise InputError("no prompts were given; expected at least one")
+        if self.objective == "channel":
+            raise InputError('objective="channel" asks for prompts and writes nothing; `choose` among completions')
         rows = self.begun(prompts)
         ids = [torch.tensor(row) for row in rows]
         texts = [torch.ones(len(row), dtype=torch.int64) for row in rows]
@@ -160,13 +168,15 @@ class CausalLM(LanguageModel):
     @property
     def _base(self) -> Base:
         check_fields(self.attention, self.dtype, self.max_tokens)
+        if self.objective not in ("direct", "channel"):
+            raise ValueError(f'objective is {self.objective!r}; expected "direct" or "channel"')
         return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "causal")
 
     def _example(self, prompt: list[int], completion: list[int]) -> Example:
         room = self.max_tokens - len(completion)
         if room < 1:
             raise InputError(
-                f"a completion has {len(completion)} tokens, with its end; max_tokens is {self.max_tokens}: "
+                f"what is asked for has {len(completion)} tokens, with its end; max_tokens is {self.max_tokens}: "
                 "raise it, or shorten the text"
             )
         return Example(prompt[-room:], completion)

@@ -1,7 +1,8 @@
 """In-context learning with a language model: the support is written in front of what is asked.
 
-Brown et al., 2020, arXiv 2005.14165. Meta-training on it, whatever the delta, is MetaICL's direct objective (Min et
-al., 2021, arXiv 2110.15943). No weights change for a task; its adapter is the demonstrations.
+Brown et al., 2020, arXiv 2005.14165. Meta-training on it, whatever the delta, is MetaICL (Min et al., 2021, arXiv
+2110.15943): p(y | x_1, y_1, ..., x), and on `CausalLM(objective="channel")` p(x | y_1, x_1, ..., y). No weights change
+for a task; its adapter is the demonstrations.
 
 Which demonstrations stand before a prompt, and in what order, is chosen by the tokens that prompts share, as cosines of
 their counts: the nearest ones with the nearest last (Liu et al., 2021, arXiv 2101.06804), or such that are near and
@@ -16,6 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.language_rows import (
     Rows,
@@ -90,7 +92,7 @@ class Demonstrations(Prompting):
         """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""
         support = blank(support)
         rows = rows_of(support.inputs)
-        tensors = {"input_ids": rows["input_ids"], "segments": rows["segments"], "prompt": prompt_tokens(rows).long()}
+        tensors = {"input_ids": rows["input_ids"], "segments": rows["segments"], "prompt": self._given(rows).long()}
         return Adapter(tensors, self.name, base=self.network.backbone.fingerprint)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
@@ -110,13 +112,20 @@ class Demonstrations(Prompting):
         length = before["input_ids"].shape[1]
         return params, found | {"asked": torch.where(rows["asked"] > 0, rows["asked"] + length, 0)}
 
+    def _given(self, rows: Rows) -> Tensor:
+        """bool [row, token]: the tokens of prompts, which come last where they are what is asked for."""
+        first = prompt_tokens(rows)
+        backbone = self.network.backbone
+        channel = isinstance(backbone, CausalLM) and backbone.objective == "channel"
+        return (rows["segments"] != 0) & ~first if channel else first
+
     def _order(self, adapter: Adapter, rows: Rows) -> Tensor:
         """int64 [row, demonstration]: which rows of the support, the first first."""
         count, asked = len(adapter.tensors["input_ids"]), rows["asked"]
         if self.choose == "all":
             return torch.arange(count, device=asked.device).expand(len(asked), -1)
         known, there = adapter.tensors["input_ids"], adapter.tensors["prompt"] > 0
-        near = likeness(rows["input_ids"], prompt_tokens(rows), known, there)
+        near = likeness(rows["input_ids"], self._given(rows), known, there)
         # Rows of padding have no token and come last.
         near = torch.where(there.any(1), near, -1.0)
         among = likeness(known, there, known, there)

@@ -9,6 +9,7 @@ from quickstudy.deltas import Full, Head, LoRA
 from quickstudy.deltas import conformance as checks
 
 DELTAS = [Head(), Full(), LoRA(rank=3), LoRA(rank=2, alpha=1, targets=("dense",), layers=(0, 2)), LoRA(rslora=True)]
+DELTAS.append(Full(LoRA(rank=2)))
 
 
 @pytest.mark.parametrize("delta", DELTAS, ids=str)

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from quickstudy.core.errors import FileRefused, InputError
 from quickstudy.core.files import (
     REASONS,
+    atomic_file,
     atomic_folder,
     check_schema,
     read_json,
@@ -234,6 +235,24 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
     with pytest.raises(InputError, match="cannot be written"), atomic_folder(tmp_path / "a" / "b"):
         pass
     assert contents(tmp_path) == ["a"]
+
+
+def test_a_file_whose_block_fails_was_never_there(tmp_path):
+    def half():
+        with atomic_file(tmp_path / "a") as place:
+            place.write_bytes(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    with pytest.raises(InputError, match="cannot be written"), atomic_file(tmp_path / "b"):
+        pass  # nothing is written
+    assert contents(tmp_path) == []
+    for data in (b"old", b"new"):
+        with atomic_file(tmp_path / "deeper" / "a") as place:
+            place.write_bytes(data)
+    assert contents(tmp_path) == ["deeper", "deeper/a"]
+    assert (tmp_path / "deeper" / "a").read_bytes() == b"new"
 
 
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path):

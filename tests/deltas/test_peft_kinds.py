@@ -15,7 +15,7 @@ from quickstudy.backbones import CausalLM
 from quickstudy.backbones.generation import generate
 from quickstudy.core.errors import FileRefused
 from quickstudy.core.functional import Functional
-from quickstudy.deltas import AdaLoRA, Full, LoRA, Prefix, Prompt, as_lora, read_peft, vllm_problems, write_peft
+from quickstudy.deltas import AdaLoRA, Full, Prefix, Prompt, as_lora, read_peft, vllm_problems, write_peft
 from quickstudy.deltas.adalora import ranks
 from quickstudy.deltas.peft_folder import UNSUPPORTED
 
@@ -178,7 +178,7 @@ EACH = {
     "a saved head": (change(modules_to_save=["lm_head"]), UNSUPPORTED, "modules_to_save"),
 }
 FRONT = {
-    "another task": (change(task_type="SEQ_2_SEQ_LM"), UNSUPPORTED, "task_type"),
+    "another task": (change(task_type="TOKEN_CLS"), UNSUPPORTED, "task_type"),
     "no tokens": (change(num_virtual_tokens=0), UNSUPPORTED, "num_virtual_tokens = 0"),
     "other tokens": (change(num_virtual_tokens=9), "wrong_shape", r"expected \[9, "),
     "another width": (change(token_dim=8), "wrong_shape", "expected"),
@@ -256,36 +256,3 @@ def test_writing_refuses_what_is_not_of_the_delta(language_model, tmp_path):
         with pytest.raises(ValueError, match=words):
             write_peft(tmp_path / "a", params, delta, "tiny")
     assert not list(tmp_path.iterdir())
-
-
-def test_vllm_takes_a_plain_lora_and_says_what_to_do_about_others(language_model, tmp_path):
-    backbone, run = body("llama", LoRA(2, targets=("q_proj",)), language_model)
-    params = drawn(backbone, run, LoRA(2, targets=("q_proj",)))
-    write_peft(tmp_path, params, LoRA(2), "tiny", "CAUSAL_LM")
-    plain = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert vllm_problems(plain) == []
-    assert vllm_problems(plain | {"r": 16, "target_modules": "all-linear"}) == []
-    problems = [
-        ({"r": 17}, "start vLLM with --max-lora-rank 32"),
-        ({"r": 513}, "smaller one"),
-        ({"r": None}, "whole number"),
-        ({"use_dora": True}, "use_dora=False"),
-        ({"bias": "lora_only"}, 'bias="none"'),
-        ({"modules_to_save": ["lm_head"]}, "without modules_to_save"),
-        ({"rank_pattern": {"q_proj": 4}}, "fill all layers up"),
-        ({"alpha_pattern": {"q_proj": 4}}, "lora_B"),
-        ({"target_modules": ["h.0.attn.c_attn"]}, "c_attn: vLLM puts LoRA on q_proj"),
-        ({"target_modules": []}, "name the layers"),
-        ({"peft_type": "ADALORA"}, "as_lora"),
-        ({"peft_type": "PROMPT_TUNING"}, "train a LoRA instead"),
-        ({"peft_type": "PREFIX_TUNING"}, "train a LoRA instead"),
-        ({"peft_type": "IA3"}, "train a LoRA"),
-        ({"peft_type": None}, "train a LoRA"),
-    ]
-    for entries, words in problems:
-        (found,) = vllm_problems(plain | entries)
-        assert words in found
-    assert vllm_problems(plain | {"r": 400}, cap=512) == []
-    assert len(vllm_problems(plain | {"r": 400, "use_dora": True, "bias": "all"})) == 3
-    with pytest.raises(ValueError, match="cap is 20"):
-        vllm_problems(plain, cap=20)

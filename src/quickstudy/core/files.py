@@ -55,13 +55,25 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     Raises:
         InputError: no space, no permission, or a folder in the way; the old file is still there and nothing else.
     """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yields a place for a file, which is named `path` at the end of the block, and vanishes if the block fails.
+
+    Missing folders are made; a file at `path` is replaced.
+
+    Raises:
+        InputError: as `write_bytes`, for every `OSError` in the block.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)

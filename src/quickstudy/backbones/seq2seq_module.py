@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.backbones.asked_only import AskedOnly
 from quickstudy.backbones.encoder_module import choose_attention
 from quickstudy.core.attention_mask import additive_mask, blocking
+from quickstudy.core.places import PromptPlace
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Seq2SeqModule(nn.Module):
         super().__init__()
         self.model = model
         self.attention = attention
+        weight = model.get_encoder().get_input_embeddings().weight
+        parts = ((name, part) for name, part in self.named_modules() if isinstance(part, nn.Embedding))
+        self.prompt = PromptPlace(next(name for name, part in parts if part.weight is weight))
         self._asked = AskedOnly(model)
 
     def forward(self, inputs: dict[str, Tensor], cache: Seq2SeqCache | None = None) -> Tensor:
@@ -42,6 +46,9 @@ class Seq2SeqModule(nn.Module):
                 `decoder_ids` int64 [row, written], what is written, behind the token that begins it; `asked` int64
                 [row, asked], places in `decoder_ids`, counted from 1, and 0 for padding.
             cache: of earlier steps; `decoder_ids` then holds the new tokens only.
+
+        Raises:
+            ValueError: a prompt is for another number of rows, or leaves too few places for the texts.
         """
         for part in (self.model, self.model.get_encoder(), self.model.get_decoder()):
             choose_attention(part, self.attention)  # T5 keeps a configuration in each
@@ -52,12 +59,14 @@ class Seq2SeqModule(nn.Module):
         more: dict[str, Any] = {} if cache is None else {"past_key_values": cache.past}
         if cache is not None and cache.encoded is not None:
             more["encoder_outputs"] = cache.encoded
+        elif self.prompt.tokens:
+            more["inputs_embeds"] = self._after_prompt(inputs["input_ids"])
         else:
             more["input_ids"] = inputs["input_ids"]
         with self._asked.about(inputs["asked"]):
             found = self.model(
                 **more,
-                attention_mask=additive_mask(inputs["segments"], dtype),
+                attention_mask=additive_mask(self._with_front(inputs["segments"]), dtype),
                 decoder_input_ids=inputs["decoder_ids"],
                 decoder_attention_mask=blocking(later, dtype).expand(len(inputs["decoder_ids"]), 1, -1, -1),
                 use_cache=cache is not None,
@@ -66,3 +75,19 @@ class Seq2SeqModule(nn.Module):
             cache.encoded = (found.encoder_last_hidden_state,)
         logits: Tensor = found.logits
         return logits
+
+    def _after_prompt(self, ids: Tensor) -> Tensor:
+        """[row, prompt + token, width]: embeddings, as the encoder reads them."""
+        tokens = self.prompt.tokens + ids.shape[1]
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if most and tokens > most:
+            raise ValueError(
+                f"{self.prompt.tokens} tokens of a prompt and {ids.shape[1]} of texts are more than the {most} places "
+                "of the model; give fewer of them, or a smaller max_tokens"
+            )
+        embedded = self.model.get_encoder().get_input_embeddings()(ids)
+        return torch.cat([self.prompt(len(ids)).to(embedded.dtype), embedded], 1)
+
+    def _with_front(self, segments: Tensor) -> Tensor:
+        """int64 [row, prompt + token]: `segments` after those of the prompt."""
+        return torch.cat([segments.new_ones(len(segments), self.prompt.tokens), segments], 1)

@@ -19,8 +19,8 @@ _PICKLED = "adapter_model.bin"
 OUTER = "base_model."
 """What PEFT puts before the names of this package, which begin with `model.`."""
 
-TaskType: TypeAlias = Literal["FEATURE_EXTRACTION", "CAUSAL_LM"]
-"""PEFT's word for what the base is: an encoder or a causal language model."""
+TaskType: TypeAlias = Literal["FEATURE_EXTRACTION", "CAUSAL_LM", "SEQ_2_SEQ_LM"]
+"""PEFT's word for what the base is: an encoder, a causal language model or an encoder-decoder."""
 
 UNSUPPORTED = "unsupported"
 """The `FileRefused.reason` of a folder that PEFT reads and this package does not; all others are in `core.files`."""

@@ -50,7 +50,8 @@ def write_peft(
             AdaLoRA are left out.
         delta: its hyperparameters are written; the targets written are exactly the layers in `params`.
         base_name: what PEFT users load as the base.
-        task_type: what the base is. Prompts and prefixes are always written as a language model's.
+        task_type: what the base is. Prompts are always written as a language model's or an encoder-decoder's, and
+            prefixes as a language model's.
 
     Raises:
         ValueError: `params` are not the tensors of this delta, or PEFT has no place for them or for the delta.
@@ -81,7 +82,8 @@ def _files(delta: Delta, params: Mapping[str, Tensor], task_type: TaskType) -> t
         case AdaLoRA():
             return "ADALORA", task_type, adalora_files(delta, params)
         case Prompt():
-            return "PROMPT_TUNING", "CAUSAL_LM", prompt_files(delta, params)
+            found: TaskType = "CAUSAL_LM" if task_type == "FEATURE_EXTRACTION" else task_type
+            return "PROMPT_TUNING", found, prompt_files(delta, params)
         case Prefix():
             return "PREFIX_TUNING", "CAUSAL_LM", prefix_files(delta, params)
         case _:

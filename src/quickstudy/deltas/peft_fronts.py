@@ -23,6 +23,8 @@ _PLAIN: dict[str, tuple[Json, ...]] = {
     "num_transformer_submodules": (1, None),
     "modules_to_save": (None, []),
 }
+_OF_ENCODER = _PLAIN | {"task_type": ("SEQ_2_SEQ_LM",), "num_transformer_submodules": (1, 2, None)}
+"""For a prompt on the encoder. PEFT keeps as many embeddings again for the decoder and never uses them."""
 
 
 def prompt_files(delta: Prompt, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
@@ -48,10 +50,17 @@ def read_prompt(folder: PeftFolder) -> tuple[Prompt, Params]:
     """The delta and its embeddings in float32.
 
     Raises:
-        FileRefused: the folder is not a language model's, or its tensor is missing or has the wrong shape.
+        FileRefused: the folder is neither a language model's nor an encoder-decoder's, or its tensor is missing or has
+            the wrong shape.
     """
-    tokens, tensor = _read(folder)
-    return Prompt(tokens), {_PROMPT: tensor}
+    if folder.config.get("task_type") == "SEQ_2_SEQ_LM":
+        folder.require(_OF_ENCODER)
+        sides = 1 if folder.config.get("num_transformer_submodules") == 1 else 2
+    else:
+        folder.require(_PLAIN)
+        sides = 1
+    tokens, tensor = _read(folder, sides=sides)
+    return Prompt(tokens), {_PROMPT: tensor[:tokens].clone()}
 
 
 def prefix_files(delta: Prefix, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
@@ -91,6 +100,7 @@ def read_prefix(folder: PeftFolder) -> tuple[Prefix, Params]:
     """
     heads, layers = folder.whole_number("num_attention_heads"), folder.whole_number("num_layers")
     width = folder.whole_number("token_dim")
+    folder.require(_PLAIN)
     if width % heads:
         raise folder.refusal(UNSUPPORTED, f"has token_dim = {width}, which {heads} attention heads cannot share")
     tokens, tensor = _read(folder, 2 * layers)
@@ -99,9 +109,8 @@ def read_prefix(folder: PeftFolder) -> tuple[Prefix, Params]:
     return Prefix(tokens), {name: part.contiguous() for name, part in zip(kinds, parts, strict=True)}
 
 
-def _read(folder: PeftFolder, parts: int = 1) -> tuple[int, Tensor]:
-    """The number of tokens and the tensor [token, parts * token_dim]."""
-    folder.require(_PLAIN)
+def _read(folder: PeftFolder, parts: int = 1, sides: int = 1) -> tuple[int, Tensor]:
+    """The number of tokens and the tensor [sides * token, parts * token_dim]."""
     tokens, width = folder.whole_number("num_virtual_tokens"), parts * folder.whole_number("token_dim")
     if extra := sorted(folder.tensors.keys() - {TENSOR}):
         raise folder.refusal("extra_keys", f"holds {extra[0]!r}; expected only {TENSOR!r}")
@@ -110,6 +119,7 @@ def _read(folder: PeftFolder, parts: int = 1) -> tuple[int, Tensor]:
     tensor = folder.tensors[TENSOR].to(torch.float32)
     if tensor.dim() != 2:
         raise folder.refusal("wrong_rank", f"{TENSOR!r} has {tensor.dim()} axes, expected 2")
-    if tensor.shape != (tokens, width):
-        raise folder.refusal("wrong_shape", f"{TENSOR!r} has shape {list(tensor.shape)}, expected {[tokens, width]}")
+    if tensor.shape != (sides * tokens, width):
+        expected = [sides * tokens, width]
+        raise folder.refusal("wrong_shape", f"{TENSOR!r} has shape {list(tensor.shape)}, expected {expected}")
     return tokens, tensor

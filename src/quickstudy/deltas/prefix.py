@@ -26,6 +26,8 @@ Sizes: TypeAlias = list[tuple[int, int]]
 class Prefix(Delta):
     """Keys and values in front of each text, as if tokens stood there that each layer could choose anew.
 
+    Encoder-decoders have no place for them.
+
     Attributes:
         tokens: of how many tokens.
         start: what they begin as: keys and values of tokens that the model has read (section 7.4 of the paper), or

@@ -23,7 +23,9 @@ tokens given here, repeated as often as need be."""
 
 @dataclass(frozen=True)
 class Prompt(Delta):
-    """Embeddings in front of each text. Several texts in a row see the same.
+    """Embeddings in front of each text, in an encoder-decoder of what the encoder reads.
+
+    Several texts in a row see the same.
 
     Attributes:
         tokens: how many.
@@ -48,7 +50,7 @@ class Prompt(Delta):
                 parent, _, last = name.rpartition(".")
                 setattr(module.get_submodule(parent), last, PromptTokens(part.embedding, self.tokens, width))
                 return module
-        raise ValueError("the module has no free place for a prompt; give a causal language model with no prompt yet")
+        raise ValueError("the module has no free place for a prompt; give a language model with no prompt yet")
 
     def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:
         """`<place>.embeddings` [token, width].

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -102,6 +102,12 @@ def adapt_parameters(loss: Loss, params: Params, options: InnerLoop, rates: Rate
     return {name: moving.get(name, tensor) for name, tensor in params.items()}
 
 
+def gradients_at(loss: Loss, params: Params, options: InnerLoop) -> Params:
+    """The gradients of the first step, held still, by the names of the parameters that move."""
+    frozen, moving = split(params, options.freeze)
+    return _Step(loss, replace(options, order="first"), 0, _takes_step(loss)).gradients(frozen, moving)
+
+
 @dataclass(frozen=True)
 class _Step:
     """One inner step as a function of all that it reads."""
@@ -112,12 +118,14 @@ class _Step:
     takes_step: bool
 
     def __call__(self, frozen: Params, moving: Params, state: State, rates: Rates | None) -> tuple[Params, State]:
-        grads = self._gradients(frozen, moving)
+        grads = self.gradients(frozen, moving)
         if self.options.clip is not None:
             grads = clip_by_norm(grads, self.options.clip)
         return self.options.optimiser.step(moving, grads, state, rates)
 
-    def _gradients(self, frozen: Params, moving: Params) -> Params:
+    def gradients(self, frozen: Params, moving: Params) -> Params:
+        """Of the loss at this step, for what moves."""
+
         def value(current: Params) -> Tensor:
             merged = {**frozen, **current}
             return self.loss(merged, self.number) if self.takes_step else self.loss(merged)  # type: ignore[call-arg]

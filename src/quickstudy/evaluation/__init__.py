@@ -24,5 +24,4 @@ from quickstudy.evaluation.out_of_scope import scope_scores as scope_scores
 from quickstudy.evaluation.protocol import Scores as Scores
 from quickstudy.evaluation.protocol import evaluate as evaluate
 from quickstudy.evaluation.writing import WritingScores as WritingScores
-from quickstudy.evaluation.writing import drawn_writing as drawn_writing
 from quickstudy.evaluation.writing import evaluate_writing as evaluate_writing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from quickstudy.learners.base import Learner
 from quickstudy.learners.writing import write
 from quickstudy.tasks.text_tasks import EncodedTextTasks, WritingTask
 
-Judge: TypeAlias = Callable[[WritingTask, Sequence[str]], float]
-"""The score of a task of what was written for its query, in its order."""
+Task = TypeVar("Task", bound=WritingTask)
 
 
 @dataclass(frozen=True)
@@ -34,34 +33,22 @@ class WritingScores:
     write_seconds: Tensor
 
 
-def drawn_writing(tasks: EncodedTextTasks, episodes: int, seed: int) -> list[WritingTask]:
-    """The first `episodes` tasks that a generator of `seed` draws.
-
-    Raises:
-        ValueError: `episodes` is below 1.
-    """
-    if episodes < 1:
-        raise ValueError(f"episodes is {episodes}; give 1 or more")
-    generator = torch.Generator().manual_seed(seed)
-    return [tasks.source.draw(generator) for _ in range(episodes)]
-
-
 def evaluate_writing(
     learner: Learner,
     params: Params,
     tasks: EncodedTextTasks,
-    drawn: Sequence[WritingTask],
-    judge: Judge,
+    drawn: Sequence[Task],
+    judge: Callable[[Task, Sequence[str]], float],
     most: int = 256,
 ) -> WritingScores:
-    """Scores on the tasks `drawn`; `params` stay as they are and no graph is kept.
+    """Scores on tasks of writing; `params` stay as they are and no graph is kept.
 
     Args:
         learner: on a network whose backbone is a language model.
         params: its meta-parameters.
         tasks: turns a task into what the learner reads.
-        drawn: see `drawn_writing`.
-        judge: scores what is written.
+        drawn: the tasks.
+        judge: the score of a task, of what was written for its query, in its order.
         most: tokens written for each example of the query.
     """
     values, adapting, writing = [], [], []

@@ -25,6 +25,7 @@ from quickstudy.backbones.language_tokens import (
 )
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
+from quickstudy.backbones.quantised import Bits
 from quickstudy.core.errors import InputError
 from quickstudy.core.functional import Functional
 from quickstudy.core.types import Batch
@@ -51,6 +52,8 @@ class CausalLM(LanguageModel):
         objective: `"direct"`, or `"channel"` to be asked for the prompt after its completion, p(prompt | completion)
             (Min et al., 2022, arXiv 2108.04106): `batch` then puts the two in each other's place, so that every learner
             trains and is scored so, and `learners.writing.choose` takes the completion that explains a prompt best.
+        quantised: `"8bit"` or `"4bit"` for linear layers that take so much memory and are never trained themselves; a
+            delta stands beside them as beside others. 4 bits need the package bitsandbytes (extra `quantised`).
 
     Raises:
         ValueError: when first used, if a field has no meaning; the message names it.
@@ -66,6 +69,7 @@ class CausalLM(LanguageModel):
     dtype: str = "float32"
     device: str = "cpu"
     objective: Literal["direct", "channel"] = "direct"
+    quantised: Bits = ""
 
     @property
     def activation_width(self) -> int:
@@ -167,10 +171,10 @@ class CausalLM(LanguageModel):
 
     @property
     def _base(self) -> Base:
-        check_fields(self.attention, self.dtype, self.max_tokens)
+        check_fields(self.attention, self.dtype, self.max_tokens, self.quantised)
         if self.objective not in ("direct", "channel"):
             raise ValueError(f'objective is {self.objective!r}; expected "direct" or "channel"')
-        return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "causal")
+        return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "causal", self.quantised)
 
     def _example(self, prompt: list[int], completion: list[int]) -> Example:
         room = self.max_tokens - len(completion)

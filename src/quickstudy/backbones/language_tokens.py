@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from quickstudy.backbones.encoder_module import ATTENTIONS
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base
+from quickstudy.backbones.quantised import QUANTISED
 from quickstudy.core.errors import InputError
 
 
@@ -53,15 +54,20 @@ def text_of(base: Base, tokens: Sequence[int]) -> str:
         return str(base.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def check_fields(attention: str, dtype: str, max_tokens: int) -> None:
+def check_fields(attention: str, dtype: str, max_tokens: int, quantised: str = "") -> None:
     """Fields of a language model.
 
     Raises:
         ValueError: one has no meaning.
     """
-    for field, value, allowed in (("attention", attention, ATTENTIONS), ("dtype", dtype, (*DTYPES,))):
+    fields: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+        ("attention", attention, ATTENTIONS),
+        ("dtype", dtype, (*DTYPES,)),
+        ("quantised", quantised, QUANTISED),
+    )
+    for field, value, allowed in fields:
         if value not in allowed:
-            raise ValueError(f"{field} is {value!r}; expected one of {', '.join(allowed)}")
+            raise ValueError(f"{field} is {value!r}; expected one of {', '.join(each or repr('') for each in allowed)}")
     if max_tokens < 2:
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 2")
 

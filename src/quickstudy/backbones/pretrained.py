@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from quickstudy.backbones.quantised import Bits, quantise
 from quickstudy.core.errors import NotAvailable
 from quickstudy.core.types import Fingerprint
 
@@ -54,6 +55,7 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     kind: Kind = "encoder",
+    quantised: Bits = "",
 ) -> Base:
     """The model called `name`: the same object for the same unchanged files, a new one when the files changed.
 
@@ -63,15 +65,17 @@ def load_base(
         dtype: of its weights.
         device: where they lie.
         kind: "encoder", "causal" for a language model, or "seq2seq" for an encoder-decoder.
+        quantised: whether its linear layers are kept in 8 or 4 bits. They are read whole, on the CPU, one layer after
+            the other goes to the device, and the fingerprint is that of the weights as they are stored.
 
     Raises:
-        NotAvailable: there is no such model, or its files do not hold one.
+        NotAvailable: there is no such model, or its files do not hold one, or 4 bits cannot be had.
     """
     source = source_of(name)
     folder = Path(source)
     stamp = _stamp_of(folder) if folder.is_dir() else ()
     with _LOADING:
-        return _load(source, _public_name(name), revision, dtype, device, kind, stamp)
+        return _load(source, _public_name(name), revision, (dtype, device, quantised), kind, stamp)
 
 
 def source_of(name: str) -> str:
@@ -111,12 +115,18 @@ def _stamp_of(folder: Path) -> Stamp:
 
 
 @lru_cache(maxsize=4)
-def _load(source: str, name: str, revision: str, dtype: torch.dtype, device: str, kind: Kind, _stamp: Stamp) -> Base:
+def _load(
+    source: str, name: str, revision: str, form: tuple[torch.dtype, str, Bits], kind: Kind, _stamp: Stamp
+) -> Base:
+    dtype, device, quantised = form
     model, tokenizer = _read(source, revision, kind)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # not used for features, and drawn at random where the file has none
     fingerprint = Fingerprint(name, revision, digest_of(model.state_dict()))
-    model = model.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    model = model.eval().requires_grad_(False)
+    if quantised:
+        model = quantise(model.to(dtype=dtype), quantised, device)
+    model = model.to(device=device) if quantised else model.to(device=device, dtype=dtype)
     return Base(model, tokenizer, fingerprint, threading.Lock())
 
 

@@ -21,6 +21,7 @@ from quickstudy.backbones.language_tokens import (
 )
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
+from quickstudy.backbones.quantised import Bits
 from quickstudy.backbones.seq2seq_module import Seq2SeqCache, Seq2SeqModule
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.types import Batch
@@ -37,6 +38,7 @@ class Seq2SeqLM(LanguageModel):
         attention: as in `CausalLM`.
         dtype: of the weights, `"float32"` or `"bfloat16"`.
         device: where weights, inputs and logits lie.
+        quantised: as in `CausalLM`.
 
     Raises:
         ValueError: when first used, if a field has no meaning; the message names it.
@@ -49,6 +51,7 @@ class Seq2SeqLM(LanguageModel):
     attention: str = "auto"
     dtype: str = "float32"
     device: str = "cpu"
+    quantised: Bits = ""
 
     def module(self) -> nn.Module:
         """A skeleton that maps what `batch` puts into `inputs` to logits [row, asked, vocabulary], in eval mode."""
@@ -108,8 +111,8 @@ class Seq2SeqLM(LanguageModel):
 
     @property
     def _base(self) -> Base:
-        check_fields(self.attention, self.dtype, self.max_tokens)
-        return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "seq2seq")
+        check_fields(self.attention, self.dtype, self.max_tokens, self.quantised)
+        return load_base(self.name, self.revision, DTYPES[self.dtype], self.device, "seq2seq", self.quantised)
 
     def _inputs(self, prompts: Sequence[str], written: Sequence[list[int]]) -> Batch:
         rows = prompt_rows(self._base, prompts)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy.core.frozen_linear import FrozenLinear
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.types import Params
 from quickstudy.deltas.base import Steering
-from quickstudy.deltas.lora import LoRA, LoraLinear, low_rank
+from quickstudy.deltas.lora import Beside, LoRA, low_rank, place_for, replace_linears
 from quickstudy.deltas.rank_budget import ENDS, RankBudget, RankSteps, layers_of
 
 
@@ -50,14 +51,9 @@ class AdaLoRA(Steering):
         Raises:
             ValueError: the rank is below 1, or no linear layer matches; the message lists those there are.
         """
-        before = {id(part) for part in module.modules()}
-        LoRA(self.rank, self.alpha, self.targets, self.layers).attach(module)
-        for name, part in list(module.named_modules()):
-            if isinstance(part, LoraLinear) and id(part) not in before:
-                parent, _, last = name.rpartition(".")
-                setattr(
-                    module.get_submodule(parent), last, AdaLoraLinear(part.weight, part.bias, self.rank, self.scale)
-                )
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; expected 1 or more")
+        replace_linears(module, self.targets, self.layers, lambda part: AdaLoraLinear(part, self.rank, self.scale))
         return module
 
     def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:  # noqa: ARG002 - contract
@@ -80,20 +76,18 @@ class AdaLoRA(Steering):
         return replace(loop, optimiser=RankSteps(loop.optimiser.rate, loop, self.budget))
 
 
-class AdaLoraLinear(nn.Module):
+class AdaLoraLinear(Beside):
     """A linear layer with a product of three beside it.
 
     The three may have one more axis in front, [example, ...]: then each row of the batch has its own adapter.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, rank: int, scale: float) -> None:
-        super().__init__()
-        self.weight = weight
-        self.bias = bias
+    def __init__(self, linear: nn.Linear | FrozenLinear, rank: int, scale: float) -> None:
+        super().__init__(linear)
         self.scale = scale
-        self.lora_P = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        self.lora_lambda = nn.Parameter(weight.new_zeros(rank))
-        self.lora_Q = nn.Parameter(weight.new_zeros(rank, weight.shape[1]))
+        self.lora_P = place_for(linear, linear.out_features, rank)
+        self.lora_lambda = place_for(linear, rank)
+        self.lora_Q = place_for(linear, rank, linear.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """[example, ..., output] from `x` [example, ..., input].
@@ -101,7 +95,7 @@ class AdaLoraLinear(nn.Module):
         Raises:
             ValueError: there are adapters for another number of rows than `x` has.
         """
-        base = F.linear(x, self.weight, self.bias)
+        base = self.of_base(x)
         left = self.lora_P * (self.scale * self.lora_lambda)[..., None, :]
         return base + low_rank(x, self.lora_Q, left).to(base.dtype)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy.core.frozen_linear import FrozenLinear
 from quickstudy.core.types import Params
 from quickstudy.deltas.base import Delta
 
@@ -45,16 +47,7 @@ class LoRA(Delta):
         """
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}; expected 1 or more")
-        linears = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
-        matched = {name: part for name, part in linears.items() if self._matches(name)}
-        if not matched:
-            raise ValueError(
-                f"targets {self.targets} with layers {self.layers} match no linear layer; there are: "
-                f"{', '.join(linears) or 'none'}"
-            )
-        for name, part in matched.items():
-            parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, LoraLinear(part, self.rank, self.scale))
+        replace_linears(module, self.targets, self.layers, lambda part: LoraLinear(part, self.rank, self.scale))
         return module
 
     def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:  # noqa: ARG002 - contract
@@ -71,14 +64,66 @@ class LoRA(Delta):
                 params[f"{name}.lora_B"] = torch.zeros(part.lora_B.shape)
         return params
 
-    def _matches(self, name: str) -> bool:
-        if not any(name == target or name.endswith(f".{target}") for target in self.targets):
-            return False
-        numbers = [int(component) for component in name.split(".") if component.isdigit()]
-        return self.layers is None or (bool(numbers) and numbers[-1] in self.layers)
+
+class Beside(nn.Module):
+    """A linear layer with a place for what comes beside it. A plain one's weights keep their names.
+
+    Attributes:
+        base: the layer, where it is another than a plain one, such as one of few bits; else None.
+    """
+
+    def __init__(self, linear: nn.Linear | FrozenLinear) -> None:
+        super().__init__()
+        plain = type(linear) is nn.Linear
+        self.base = None if plain else linear
+        self.weight = linear.weight if plain else None
+        self.bias = linear.bias if plain else None
+
+    def of_base(self, x: Tensor) -> Tensor:
+        """[example, ..., output]: what the layer alone makes of `x` [example, ..., input]."""
+        if self.weight is not None:
+            return F.linear(x, self.weight, self.bias)
+        assert self.base is not None
+        found: Tensor = self.base(x)
+        return found
 
 
-class LoraLinear(nn.Module):
+def replace_linears(
+    module: nn.Module,
+    targets: tuple[str, ...],
+    layers: tuple[int, ...] | None,
+    make: Callable[[nn.Linear | FrozenLinear], Beside],
+) -> None:
+    """Puts what `make` makes of each matched linear layer of `module` in its place.
+
+    Args:
+        module: changed in place.
+        targets: ends of names, as those of `LoRA`.
+        layers: numbers, as those of `LoRA`.
+        make: what comes in the place of a layer.
+
+    Raises:
+        ValueError: no linear layer matches; the message lists those there are.
+    """
+    linears = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear | FrozenLinear)}
+    matched = {name: part for name, part in linears.items() if _matches(name, targets, layers)}
+    if not matched:
+        raise ValueError(
+            f"targets {targets} with layers {layers} match no linear layer; there are: {', '.join(linears) or 'none'}"
+        )
+    for name, part in matched.items():
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, make(part))
+
+
+def _matches(name: str, targets: tuple[str, ...], layers: tuple[int, ...] | None) -> bool:
+    if not any(name == target or name.endswith(f".{target}") for target in targets):
+        return False
+    numbers = [int(component) for component in name.split(".") if component.isdigit()]
+    return layers is None or (bool(numbers) and numbers[-1] in layers)
+
+
+class LoraLinear(Beside):
     """A linear layer with a low-rank product beside it.
 
     `lora_A` and `lora_B` may be stood in for by tensors with one more axis in front, [example, rank, input] and
@@ -86,13 +131,11 @@ class LoraLinear(nn.Module):
     stays one product for all.
     """
 
-    def __init__(self, linear: nn.Linear, rank: int, scale: float) -> None:
-        super().__init__()
-        self.weight = linear.weight
-        self.bias = linear.bias
+    def __init__(self, linear: nn.Linear | FrozenLinear, rank: int, scale: float) -> None:
+        super().__init__(linear)
         self.scale = scale
-        self.lora_A = nn.Parameter(linear.weight.new_zeros(rank, linear.in_features))
-        self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
+        self.lora_A = place_for(linear, rank, linear.in_features)
+        self.lora_B = place_for(linear, linear.out_features, rank)
 
     def forward(self, x: Tensor) -> Tensor:
         """[example, ..., output] from `x` [example, ..., input].
@@ -100,8 +143,13 @@ class LoraLinear(nn.Module):
         Raises:
             ValueError: there are adapters for another number of rows than `x` has.
         """
-        base = F.linear(x, self.weight, self.bias)
+        base = self.of_base(x)
         return base + (self.scale * low_rank(x, self.lora_A, self.lora_B)).to(base.dtype)
+
+
+def place_for(linear: nn.Linear | FrozenLinear, *shape: int) -> nn.Parameter:
+    """Zeros of this shape: of the type and on the device of a plain layer's weights, else in float32 on the CPU."""
+    return nn.Parameter(torch.zeros(shape) if linear.weight is None else linear.weight.new_zeros(shape))
 
 
 def low_rank(x: Tensor, down: Tensor, up: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def test_the_matrices_give_the_product_of_the_lora(rslora, tmp_path):
 
 
 def test_the_settings_name_the_adapted_layers(tmp_path):
-    write_lora(tmp_path / "peft", LoRA(2), ("self_attn.q_proj", "mlp.up_proj"), (1,))
+    write_lora(tmp_path / "peft", LoRA(2), ("self_attn.q_proj", "mlp.up_proj"), (1, 2))
     write_mlx(tmp_path / "peft", write_base(tmp_path / "base", num_hidden_layers=7), tmp_path / "mlx")
     config = json.loads((tmp_path / "mlx" / "adapter_config.json").read_text())
     assert config["fine_tune_type"] == "lora"

@@ -75,3 +75,32 @@ def test_evaluate_needs_splits(run, pairs, base):
     done = run("evaluate", pairs, "--base", base)
     assert done.code == 2
     assert "--train-split" in done.err
+
+
+def test_export_writes_what_others_load_and_says_what_vllm_refuses(run, adapter, base, tmp_path):
+    done = run("export", "first", "--out", "peft", "--json")
+    assert done.json["vllm"] == []
+    assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
+    refused = run("export", "first", "--out", "peft", "--max-lora-rank", 1)
+    assert refused.code == 0
+    assert "note: vLLM: the rank is 8" in refused.err
+    assert run("export", "first", "--format", "mlx", "--out", "mlx").code == 0
+    assert (tmp_path / "mlx" / "adapters.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("--format", "onnx"), "no format 'onnx'"), (("--max-lora-rank", "7"), "cap is 7"), (("--base", "gone"), "gone")],
+)
+def test_export_refuses(run, adapter, words, message, tmp_path):
+    done = run("export", "first", "--out", "there", *words)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_base_that_nothing_moves_has_nothing_to_export(run, pairs, base):
+    assert run("adapt", pairs, "--name", "still", "--base", base, "--method", "in_context", "--no-check").code == 0
+    done = run("export", "still", "--out", "there")
+    assert done.code == 2
+    assert "no LoRA matrices" in done.err

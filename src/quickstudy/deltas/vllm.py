@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from quickstudy.core.errors import InputError
 from quickstudy.core.types import Json
 
 CAPS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -69,10 +70,10 @@ def vllm_problems(config: Mapping[str, Json], cap: int = 16) -> list[str]:
         cap: the `--max-lora-rank` that vLLM is started with; 16 is its own default.
 
     Raises:
-        ValueError: vLLM takes no such cap.
+        InputError: vLLM takes no such cap.
     """
     if cap not in CAPS:
-        raise ValueError(f"cap is {cap}; vLLM takes {', '.join(map(str, CAPS))}")
+        raise InputError(f"cap is {cap}; vLLM takes {', '.join(map(str, CAPS))}")
     kind = config.get("peft_type")
     if kind != "LORA":
         return [f"peft_type is {kind!r}, and vLLM serves LORA only: {_FIXES.get(str(kind), 'train a LoRA')}"]

@@ -47,6 +47,12 @@ class TestFit:
         unmoved.adapter_ = replace(fitted.adapter_, tensors=still)
         assert unmoved.score(PROMPTS, COMPLETIONS) == 0
 
+    def test_before_is_what_the_base_writes(self, base, fitted):
+        still = {name: torch.zeros_like(tensor) for name, tensor in fitted.adapter_.tensors.items()}
+        unmoved = clone(fitted)
+        unmoved.adapter_ = replace(fitted.adapter_, tensors=still)
+        assert unmoved.predict(PROMPTS).tolist() == clone(fitted).before(PROMPTS).tolist()
+
     def test_the_base_stays_as_it_is(self, base, fitted):
         before = {name: tensor.clone() for name, tensor in base.start(torch.Generator()).items()}
         FewShotWriter(base, check=False).fit(PROMPTS[:3], COMPLETIONS[:3])
@@ -139,7 +145,7 @@ class TestBadInput:
             (["a", " "], ["b", "c"], "empty"),
             (["a"], [3], "text 0 is a int"),
             (["a"], None, "requires y"),
-            (["a"], ["b" * 60], "completion has 61 tokens"),
+            (["a"], ["b" * 60], "has 61 tokens"),
         ],
     )
     def test_examples(self, base, prompts, completions, message):

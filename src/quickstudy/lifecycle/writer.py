@@ -18,6 +18,7 @@ from quickstudy.learners.writing import write
 from quickstudy.lifecycle.examples import checked_texts
 from quickstudy.lifecycle.writing_folders import KeptWriter, export_written, load_writer, open_writer, save_writer
 from quickstudy.lifecycle.writing_methods import (
+    UNADAPTED,
     WritingMethod,
     build_writing,
     language_model_of,
@@ -110,6 +111,16 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         """
         method, adapter = open_writer(self._fitted_adapter(), language_model_of(self.base))
         return self._written(method, adapter, checked_texts(prompts))
+
+    def before(self, prompts: Any) -> np.ndarray[Any, Any]:
+        """[prompt] strings: what the base writes after each without any adapter; `fit` need not have run.
+
+        Raises:
+            InputError: as `predict`.
+            NotAvailable: the base is not here.
+        """
+        method = build_writing(UNADAPTED, language_model_of(self.base))
+        return self._written(method, Adapter({}, method.spec.learner, facts={"ways": 0}), checked_texts(prompts))
 
     def score(self, prompts: Any, completions: Any) -> float:
         """The share of prompts after which exactly the completion is written, but for white space at its ends.

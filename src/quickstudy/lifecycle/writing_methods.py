@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -79,6 +79,9 @@ WRITING: Mapping[str, WritingSpec] = MappingProxyType(
 """The methods that need no training of their own: gradient steps on LoRA matrices from a random start, all examples
 before each prompt, and the eight examples that are most like the prompt."""
 
+UNADAPTED = WritingSpec("maml")
+"""What leaves the base as it is."""
+
 
 def writing_spec(name: str) -> WritingSpec:
     """The row of `WRITING` called `name`.
@@ -104,9 +107,9 @@ def build_writing(spec: WritingSpec, base: CausalLM) -> WritingMethod:
         lora = spec.lora if spec.lora.targets else replace(spec.lora, targets=base.linears)
         spec, delta = replace(spec, lora=lora), lora
     settings: dict[str, Any] = dict(spec.settings)
-    if spec.steps:
-        settings["inner"] = InnerLoop(spec.steps, Adam(spec.rate), clip=1.0, order="first")
     made: Any = learner_class(spec.learner)
+    if "inner" in {field.name for field in fields(made)}:
+        settings["inner"] = InnerLoop(spec.steps, Adam(spec.rate), clip=1.0, order="first")
     try:
         return WritingMethod(spec, base, made(network=Network(base, delta, device=base.device), **settings))
     except TypeError as error:

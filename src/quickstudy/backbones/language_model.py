@@ -48,10 +48,7 @@ class LanguageModel(Backbone):
     @property
     def linears(self) -> tuple[str, ...]:
         """The last parts of the names of its linear layers, sorted, but not of the one that computes the logits."""
-        module = self.module()
-        logits = self._base.model.get_output_embeddings().out_features
-        found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
-        return tuple(sorted({name.rpartition(".")[2] for name, part in found.items() if part.out_features != logits}))
+        return linear_names(self.module(), self.width)
 
     def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
         """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
@@ -82,3 +79,9 @@ class LanguageModel(Backbone):
     @abstractmethod
     def new_cache(self) -> Any:
         """An empty cache for the module."""
+
+
+def linear_names(module: nn.Module, logits: int) -> tuple[str, ...]:
+    """The last parts of the names of the linear layers of `module`, sorted, but not of those with `logits` outputs."""
+    found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    return tuple(sorted({name.rpartition(".")[2] for name, part in found.items() if part.out_features != logits}))

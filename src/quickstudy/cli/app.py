@@ -13,6 +13,7 @@ import typer
 
 from quickstudy.cli.adapt import adapt
 from quickstudy.cli.doctor import doctor
+from quickstudy.cli.estimate import estimate
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.info import info
 from quickstudy.cli.output import tell
@@ -21,7 +22,7 @@ from quickstudy.cli.reproduce import reproduce
 from quickstudy.cli.train import train
 from quickstudy.version import VERSION
 
-COMMANDS: tuple[Callable[..., None], ...] = (adapt, predict, evaluate, info, train, reproduce, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (adapt, predict, evaluate, info, train, reproduce, estimate, doctor)
 
 SPIN = "10000"
 """How long torch's threads wait for each other without sleeping. The default of GNU's OpenMP made adapting 30 times

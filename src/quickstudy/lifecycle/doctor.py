@@ -45,7 +45,7 @@ def doctor(encoder: TextEncoder, texts: int = 100, measure: bool = False) -> Jso
         "packages": {name: _version(name) for name in PACKAGES},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_mib": _memory_mib(),
+        "memory_mib": memory_mib(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "faster_dtype": str(dtype).removeprefix("torch."),
         "base": base,
@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _memory_mib() -> int | None:
+def memory_mib() -> int | None:
     names = os.sysconf_names if os.name == "posix" else {}
     if "SC_PHYS_PAGES" not in names:
         return None

@@ -30,7 +30,7 @@ def adapter(run, pairs, base):
 
 
 def test_adapt_says_what_was_made(adapter):
-    assert (adapter["method"], adapter["examples"], adapter["held_out_examples"]) == ("lora", 4, 4)
+    assert (adapter["method"], adapter["examples"], adapter["held_out_examples"]) == ("auto", 4, 4)
     assert 0 <= adapter["held_out_exact"] <= 1
 
 

@@ -8,14 +8,13 @@ from quickstudy.core.errors import FileRefused, InputError
 from quickstudy.core.files import read_json, write_json, write_tensors
 from quickstudy.deltas import LoRA
 from quickstudy.lifecycle.initialisation import (
-    FACTS,
-    TENSORS,
     Initialisation,
     chosen_method,
     load_initialisation,
     save_initialisation,
 )
 from quickstudy.lifecycle.methods import MethodSpec, build_method, start_params
+from quickstudy.lifecycle.trained_files import FACTS, TENSORS
 
 SPEC = MethodSpec("protonet", lora=LoRA(2, 4, layers=(1,)))
 

@@ -58,7 +58,7 @@ def adapt(
             raise typer.BadParameter("--unknown and --no-class-names are for labels, and a language model writes texts")
         table = read_pairs(file, columns, split)
         tell(f"adapting to {len(table)} examples")
-        writer = FewShotWriter(base, method or "lora", most, not no_check, seed, not no_examples)
+        writer = FewShotWriter(base, method or "auto", most, not no_check, seed, not no_examples)
         report = adapt_pairs(table, place, writer)
     else:
         table = read_split(file, columns, split)

@@ -30,7 +30,7 @@ def demo(
     from quickstudy.lifecycle.sql_demo import sql_demo
     from quickstudy.lifecycle.writer import FewShotWriter
 
-    report = sql_demo(FewShotWriter(base, method or "lora", check=False, seed=seed), seed, examples, queries)
+    report = sql_demo(FewShotWriter(base, method or "auto", check=False, seed=seed), seed, examples, queries)
     if as_json:
         print_json(report)
         return

@@ -71,7 +71,7 @@ def evaluate(
         tell_notes(list(dict.fromkeys([*train.notes, *test.notes])))
         tell(f"adapting to {len(train)} examples, judging on {len(test)}")
         if writes:
-            report = evaluate_pairs(train, test, FewShotWriter(base, method or "lora", most, seed=seed))
+            report = evaluate_pairs(train, test, FewShotWriter(base, method or "auto", most, seed=seed))
         else:
             report = evaluate_splits(train, test, classifier)
     if as_json:

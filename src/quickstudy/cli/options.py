@@ -15,9 +15,9 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="auto, logistic, ridge, protonet, or the folder of a trained initialisation; for a language model lora, "
-        "in_context or nearest.",
-        show_default="auto, or lora",
+        help="auto, logistic, ridge or protonet; for a language model auto, lora, in_context or nearest; or the folder "
+        "of a trained initialisation.",
+        show_default="auto",
     ),
 ]
 BaseOption = Annotated[

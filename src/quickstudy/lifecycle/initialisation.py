@@ -8,15 +8,7 @@ from pathlib import Path
 
 from quickstudy.backbones.text_encoder import TextEncoder
 from quickstudy.core.errors import FileRefused, InputError
-from quickstudy.core.files import (
-    atomic_folder,
-    check_schema,
-    check_template,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from quickstudy.core.files import read_tensors
 from quickstudy.core.types import Fingerprint, Json, Params
 from quickstudy.lifecycle.methods import (
     METHODS,
@@ -30,15 +22,15 @@ from quickstudy.lifecycle.methods import (
     spec_from_facts,
     start_params,
 )
-from quickstudy.version import VERSION
-
-SCHEMA = 1
-TENSORS = "initialisation.safetensors"
-FACTS = "initialisation.json"
-SHIPPED = Path(__file__).parent.parent / "shipped"
-"""What comes with the package: `<method>-<base>/`, each made by a recipe that its provenance names."""
-
-_FIELDS = ("schema_version", "quickstudy", "method", "encoder", "base", "provenance")
+from quickstudy.lifecycle.trained_files import (
+    FACTS,
+    TENSORS,
+    check_trained_on,
+    load_facts,
+    load_params,
+    save_trained,
+    shipped_for,
+)
 
 
 @dataclass(frozen=True)
@@ -66,18 +58,12 @@ def save_initialisation(folder: Path | str, initialisation: Initialisation) -> N
     Raises:
         InputError: the folder holds other files, or cannot be written.
     """
-    base = initialisation.base
-    with atomic_folder(folder) as place:
-        write_tensors(place / TENSORS, initialisation.params)
-        facts = {
-            "schema_version": SCHEMA,
-            "quickstudy": VERSION,
-            "method": spec_facts(initialisation.spec),
-            "encoder": encoder_facts(initialisation.encoder),
-            "base": {"name": base.name, "revision": base.revision, "digest": base.digest},
-            "provenance": dict(initialisation.provenance),
-        }
-        write_json(place / FACTS, facts)
+    facts = {
+        "method": spec_facts(initialisation.spec),
+        "encoder": encoder_facts(initialisation.encoder),
+        "provenance": dict(initialisation.provenance),
+    }
+    save_trained(folder, initialisation.params, initialisation.base, facts)
 
 
 def load_initialisation(folder: Path | str) -> Initialisation:
@@ -86,19 +72,11 @@ def load_initialisation(folder: Path | str) -> Initialisation:
     Raises:
         FileRefused: a file is missing or damaged.
     """
-    path = Path(folder) / FACTS
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise FileRefused(path, "not_json", "is not an object; give the folder that training wrote")
-    check_schema(path, facts.get("schema_version"), SCHEMA)
-    missing = [name for name in _FIELDS if name not in facts]
-    if missing:
-        raise FileRefused(path, "missing_keys", f"lacks {', '.join(missing)}; train again")
+    base, facts = load_facts(folder, ("method", "encoder", "provenance"))
     try:
         spec, encoder = spec_from_facts(facts["method"]), encoder_from_facts(facts["encoder"])
-        base = Fingerprint(**facts["base"])
     except (ValueError, TypeError) as error:
-        raise FileRefused(path, "not_json", f"{error}; train again") from error
+        raise FileRefused(Path(folder) / FACTS, "not_json", f"{error}; train again") from error
     return Initialisation(spec, encoder, base, read_tensors(Path(folder) / TENSORS), facts["provenance"])
 
 
@@ -118,28 +96,13 @@ def chosen_method(name: str, encoder: TextEncoder, seed: int) -> tuple[Method, P
         raise InputError(f"method is {name!r}; give one of {', '.join(METHODS)}, or the folder of a trained one")
     if name in METHODS or not Path(name).is_dir():
         method = build_method(method_spec(name), encoder)
-        shipped = shipped_initialisation(name, encoder)
+        shipped = shipped_for(name, encoder.fingerprint)
         return method, start_params(method, seed) if shipped is None else _params_of(shipped, method, seed)
     found = load_initialisation(name)
-    if found.base.digest != encoder.fingerprint.digest:
-        raise InputError(
-            f"{name}: was trained on {found.base.name!r} (weights {found.base.digest[:12]}), the base is "
-            f"{encoder.fingerprint.name!r} (weights {encoder.fingerprint.digest[:12]}); give that base or train again"
-        )
+    check_trained_on(name, found.base, encoder.fingerprint)
     method = build_method(found.spec, encoder)
     return method, _params_of(Path(name), method, seed)
 
 
-def shipped_initialisation(name: str, encoder: TextEncoder) -> Path | None:
-    """The folder of the initialisation of the method `name` that comes with the package for this base, or None."""
-    digest = encoder.fingerprint.digest
-    for facts in sorted(SHIPPED.glob(f"{name}-*/{FACTS}")):
-        if read_json(facts)["base"]["digest"] == digest:
-            return facts.parent
-    return None
-
-
 def _params_of(folder: Path, method: Method, seed: int) -> Params:
-    params = read_tensors(folder / TENSORS)
-    check_template(folder / TENSORS, params, start_params(method, seed))
-    return {key: tensor.to(method.encoder.device) for key, tensor in params.items()}
+    return load_params(folder, start_params(method, seed), method.encoder.device)

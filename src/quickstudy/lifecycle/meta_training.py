@@ -14,8 +14,9 @@ from quickstudy.core.types import Json
 from quickstudy.deltas.lora import LoRA
 from quickstudy.learners.names import learner_names
 from quickstudy.lifecycle.adapting import TableColumns, read_split
-from quickstudy.lifecycle.initialisation import FACTS, Initialisation, save_initialisation
+from quickstudy.lifecycle.initialisation import Initialisation, save_initialisation
 from quickstudy.lifecycle.methods import METHODS, Method, MethodSpec, build_method
+from quickstudy.lifecycle.trained_files import FACTS
 from quickstudy.tasks.base import TaskSource
 from quickstudy.tasks.episodes import TableTasks
 from quickstudy.tasks.folder import FolderTasks

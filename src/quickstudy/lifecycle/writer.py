@@ -13,10 +13,17 @@ from sklearn.exceptions import NotFittedError
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.backbones.text_encoder import buckets
 from quickstudy.core.errors import InputError, NotFitted
-from quickstudy.core.types import Adapter, Info
+from quickstudy.core.types import Adapter, Info, Params
 from quickstudy.learners.writing import write
 from quickstudy.lifecycle.examples import checked_texts
-from quickstudy.lifecycle.writing_folders import KeptWriter, export_written, load_writer, open_writer, save_writer
+from quickstudy.lifecycle.writing_folders import (
+    KeptWriter,
+    export_written,
+    load_writer,
+    open_writer,
+    packed,
+    save_writer,
+)
 from quickstudy.lifecycle.writing_methods import (
     UNADAPTED,
     WritingMethod,
@@ -24,8 +31,8 @@ from quickstudy.lifecycle.writing_methods import (
     language_model_of,
     model_facts,
     writing_facts,
-    writing_spec,
 )
+from quickstudy.lifecycle.writing_start import AUTO, chosen_writing
 from quickstudy.lifecycle.written_examples import WrittenExamples, deal_halves
 
 CHARACTERS = 1 << 14
@@ -43,8 +50,9 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
     they are kept.
 
     Args:
-        method: `"lora"` (gradient steps on LoRA matrices), `"in_context"` (all examples before each prompt) or
-            `"nearest"` (those most like the prompt).
+        method: `"lora"` (gradient steps on LoRA matrices), `"in_context"` (all examples before each prompt),
+            `"nearest"` (those most like the prompt), the folder of a meta-trained start, or `"auto"`: the start that
+            ships for this base, or else `"lora"`.
         base: the language model: a folder, a name on the Hugging Face hub, or a `CausalLM`. By a name, a new line is
             put after each prompt.
         most: tokens that are written at most.
@@ -57,7 +65,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
     def __init__(
         self,
         base: str | CausalLM,
-        method: str = "lora",
+        method: str = AUTO,
         most: int = 256,
         check: bool = True,
         seed: int = 0,
@@ -83,20 +91,20 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             NotAvailable: the base is not here.
         """
         examples = WrittenExamples.checked(prompts, completions)
-        method = build_writing(writing_spec(self.method), language_model_of(self.base))
+        method, start = chosen_writing(self.method, language_model_of(self.base), self.seed)
         values: dict[str, float] = {"examples": len(examples.prompts)}
         began = time.perf_counter()
-        adapter = self._adapted(method, examples)
+        adapter = _adapted(method, start, examples)
         values["adapt_seconds"] = time.perf_counter() - began
         notes = ["one example only, so nothing could be held out"] if len(examples.prompts) < 2 else []
         if self.check and not notes:
-            values |= self._checked(method, examples)
+            values |= self._checked(method, start, examples)
         facts = {
             "writes": writing_facts(method.spec),
             "base": model_facts(method.base),
             "learner": dict(adapter.facts),
         }
-        tensors = {name: tensor.detach().cpu() for name, tensor in adapter.tensors.items()}
+        tensors = packed(start, adapter)
         self.adapter_ = Adapter(tensors, adapter.learner, (), method.base.fingerprint, facts, values, examples.digest)
         self.info_ = Info(values, tuple(notes))
         self.examples_ = examples if self.keep_examples else None
@@ -109,8 +117,8 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             WriterNotFitted: before `fit`.
             InputError: something that is no text, or a prompt that is longer than the base takes.
         """
-        method, adapter = open_writer(self._fitted_adapter(), language_model_of(self.base))
-        return self._written(method, adapter, checked_texts(prompts))
+        opened = open_writer(self._fitted_adapter(), language_model_of(self.base))
+        return self._written(*opened, checked_texts(prompts))
 
     def before(self, prompts: Any) -> np.ndarray[Any, Any]:
         """[prompt] strings: what the base writes after each without any adapter; `fit` need not have run.
@@ -120,7 +128,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             NotAvailable: the base is not here.
         """
         method = build_writing(UNADAPTED, language_model_of(self.base))
-        return self._written(method, Adapter({}, method.spec.learner, facts={"ways": 0}), checked_texts(prompts))
+        return self._written(method, {}, Adapter({}, method.spec.learner), checked_texts(prompts))
 
     def score(self, prompts: Any, completions: Any) -> float:
         """The share of prompts after which exactly the completion is written, but for white space at its ends.
@@ -156,7 +164,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             NotAvailable: the base is not here.
         """
         kept = load_writer(folder)
-        method, _ = open_writer(kept.adapter, None if base is None else language_model_of(base))
+        method, *_ = open_writer(kept.adapter, None if base is None else language_model_of(base))
         loaded = cls(method.base, **kept.choices, keep_examples=kept.examples is not None)
         loaded.adapter_ = kept.adapter
         loaded.info_ = Info(dict(kept.adapter.metrics))
@@ -178,29 +186,31 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             raise WriterNotFitted("this FewShotWriter instance is not fitted yet; call fit with examples first")
         return adapter
 
-    def _adapted(self, method: WritingMethod, examples: WrittenExamples) -> Adapter:
-        support = method.support(examples.prompts, examples.completions)
-        return method.learner.adapt(method.start(self.seed), support)
-
-    def _checked(self, method: WritingMethod, examples: WrittenExamples) -> dict[str, float]:
+    def _checked(self, method: WritingMethod, start: Params, examples: WrittenExamples) -> dict[str, float]:
         right = 0.0
         for learned, asked in deal_halves(examples, self.seed):
-            adapter = self._adapted(method, learned)
-            right += _share_right(self._written(method, adapter, asked.prompts), asked) * len(asked.prompts)
+            adapter = _adapted(method, start, learned)
+            right += _share_right(self._written(method, start, adapter, asked.prompts), asked) * len(asked.prompts)
         count = len(examples.prompts)
         return {"held_out_exact": right / count, "held_out_examples": count}
 
-    def _written(self, method: WritingMethod, adapter: Adapter, prompts: tuple[str, ...]) -> np.ndarray[Any, Any]:
+    def _written(
+        self, method: WritingMethod, params: Params, adapter: Adapter, prompts: tuple[str, ...]
+    ) -> np.ndarray[Any, Any]:
         if self.most < 1:
             raise InputError(f"most is {self.most}; give the tokens to write at most, from 1")
         found = np.empty(len(prompts), dtype=object)
         # What a prompting learner puts before each prompt is kept as tokens, of some three characters each.
         before = 3 * sum(tensor.numel() for name, tensor in adapter.tensors.items() if name == "input_ids")
         for rows in buckets([before + len(prompt) for prompt in prompts], CHARACTERS):
-            texts = write(method.learner, {}, adapter, [prompts[row] for row in rows], self.most)
+            texts = write(method.learner, params, adapter, [prompts[row] for row in rows], self.most)
             for row, text in zip(rows, texts, strict=True):
                 found[row] = text
         return found
+
+
+def _adapted(method: WritingMethod, start: Params, examples: WrittenExamples) -> Adapter:
+    return method.learner.adapt(start, method.support(examples.prompts, examples.completions))
 
 
 def _share_right(written: np.ndarray[Any, Any], wanted: WrittenExamples) -> float:

@@ -9,13 +9,13 @@ from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.adapter_files import FACTS, load_adapter, write_adapter
 from quickstudy.core.errors import FileRefused, InputError
 from quickstudy.core.files import atomic_folder, read_json, write_json
-from quickstudy.core.types import Adapter, Json
+from quickstudy.core.types import Adapter, Json, Params
 from quickstudy.deltas.peft_format import write_peft
 from quickstudy.lifecycle.adapter_folders import EXAMPLES
 from quickstudy.lifecycle.writing_methods import WritingMethod, build_writing, model_from_facts, writing_from_facts
 from quickstudy.lifecycle.written_examples import WrittenExamples
 
-_BODY = "body."
+_BODY, _META = "body.", "meta."
 _CHOICES = {"method": str, "most": int, "check": bool, "seed": int}
 
 
@@ -72,8 +72,16 @@ def load_writer(folder: Path | str) -> KeptWriter:
     return KeptWriter(adapter, choices, examples)
 
 
-def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[WritingMethod, Adapter]:
-    """The method that the adapter was made by, and the adapter as its learner made it, on the base.
+def packed(start: Params, adapter: Adapter) -> Params:
+    """The tensors of `adapter`, and as `meta.<name>` those of `start` that the network needs beside them."""
+    beside = {name: tensor for name, tensor in start.items() if name.startswith(_BODY) and name not in adapter.tensors}
+    named = {f"{_META}{name}": tensor for name, tensor in beside.items()}
+    return {name: tensor.detach().cpu() for name, tensor in {**named, **adapter.tensors}.items()}
+
+
+def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[WritingMethod, Params, Adapter]:
+    """The method that the adapter was made by, the meta-parameters that it left alone, and the adapter as its learner
+    made it, on the base.
 
     Args:
         adapter: of a writer.
@@ -98,8 +106,9 @@ def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[Writing
             f"the adapter was made for {was}, the base is now {found.name!r} (weights {found.digest[:12]}); give that "
             "base or adapt again"
         )
-    tensors = {name: tensor.to(there.device) for name, tensor in adapter.tensors.items()}
-    return build_writing(spec, there), replace(adapter, tensors=tensors, facts=learned)
+    moved = {name: tensor.to(there.device) for name, tensor in adapter.tensors.items()}
+    still = {name.removeprefix(_META): moved.pop(name) for name in list(moved) if name.startswith(_META)}
+    return build_writing(spec, there), still, replace(adapter, tensors=moved, facts=learned)
 
 
 def export_written(folder: Path | str, adapter: Adapter) -> None:
@@ -114,7 +123,7 @@ def export_written(folder: Path | str, adapter: Adapter) -> None:
             f"the method {spec.learner!r} leaves the language model as it is, so there are no LoRA matrices to write "
             "as PEFT; adapt with a method that has LoRA"
         )
-    matrices = {name.removeprefix(_BODY): tensor for name, tensor in adapter.tensors.items()}
+    matrices = {name.removeprefix(_META).removeprefix(_BODY): tensor for name, tensor in adapter.tensors.items()}
     write_peft(folder, matrices, spec.lora, adapter.facts["base"]["name"], "CAUSAL_LM")
 
 

@@ -83,17 +83,6 @@ UNADAPTED = WritingSpec("maml")
 """What leaves the base as it is."""
 
 
-def writing_spec(name: str) -> WritingSpec:
-    """The row of `WRITING` called `name`.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in WRITING:
-        raise InputError(f"there is no method {name!r} for a language model; give one of {', '.join(WRITING)}")
-    return WRITING[name]
-
-
 @lru_cache(maxsize=8)
 def build_writing(spec: WritingSpec, base: CausalLM) -> WritingMethod:
     """The method on this base. Equal arguments give the same object, so that what it computes with is shared.

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from quickstudy.cli.adapt import adapt
+from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.estimate import estimate
 from quickstudy.cli.evaluate import evaluate
+from quickstudy.cli.export import export
 from quickstudy.cli.info import info
 from quickstudy.cli.output import tell
 from quickstudy.cli.predict import predict
@@ -22,7 +24,9 @@ from quickstudy.cli.reproduce import reproduce
 from quickstudy.cli.train import train
 from quickstudy.version import VERSION
 
-COMMANDS: tuple[Callable[..., None], ...] = (adapt, predict, evaluate, info, train, reproduce, estimate, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(adapt, predict, evaluate, info, export, train, reproduce, estimate, demo, doctor),
+)
 
 SPIN = "10000"
 """How long torch's threads wait for each other without sleeping. The default of GNU's OpenMP made adapting 30 times
@@ -36,7 +40,7 @@ def app() -> typer.Typer:
     """The commands."""
     made = typer.Typer(
         name="quickstudy",
-        help="Teach a text classifier from a handful of examples.",
+        help="Adapt text classifiers and language models from a handful of examples.",
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +55,7 @@ def start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Teach a text classifier from a handful of examples."""
+    """Adapt text classifiers and language models from a handful of examples."""
     if version:
         typer.echo(f"quickstudy {VERSION}")
         raise typer.Exit

@@ -26,6 +26,9 @@ from quickstudy.core.types import Batch, Params
 META = "meta"
 """The device of tensors that hold nothing."""
 
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""Ends of the names of classes that write texts."""
+
 
 @dataclass(frozen=True)
 class CausalShapes(Backbone):
@@ -53,6 +56,11 @@ class CausalShapes(Backbone):
         if self.dtype not in DTYPES:
             raise InputError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
         config = _config(self.name)
+        found = config.architectures or WRITERS
+        if not any(architecture.endswith(WRITERS) for architecture in found):
+            raise InputError(
+                f"{self.name}: is a {', '.join(found)}, which writes no text; give a causal language model"
+            )
         try:
             with torch.device(META):
                 model = AutoModelForCausalLM.from_config(config)

@@ -104,3 +104,28 @@ def test_a_base_that_nothing_moves_has_nothing_to_export(run, pairs, base):
     done = run("export", "still", "--out", "there")
     assert done.code == 2
     assert "no LoRA matrices" in done.err
+
+
+@pytest.mark.parametrize("learner", ["maml", "reptile", "meta_sgd", "hyper_lora", "demonstrations"])
+def test_train_makes_a_start_that_adapt_takes(run, pairs, base, learner, tmp_path):
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for shift, name in enumerate(("first", "second")):
+        rows = [f"{word},{word[shift]}{word[shift]}" for word in ("ab", "cd", "ef", "gh", "lo")]
+        (folder / f"{name}.csv").write_text("\n".join(["prompt,completion", *rows]))
+    sizes = ("--steps", 2, "--tasks-per-step", 1, "--shots", 2, "--queries", 2, "--rank", 2, "--inner-steps", 1)
+    words = ("train", folder, "--name", "start", "--learner", learner, "--base", base, *sizes)
+    made = run(*words, "--json")
+    assert made.code == 0, made.err
+    assert (made.json["learner"], made.json["steps"]) == (learner, 2)
+    done = run("adapt", pairs, "--name", "x", "--base", base, "--method", made.json["folder"], "--no-check", "--json")
+    assert done.code == 0, done.err
+    assert run("predict", "x", "--text", "ab").code == 0
+    assert run(*words).code == 2  # it is there already
+
+
+def test_train_refuses_what_is_no_task_of_writing(run, pairs, base):
+    assert "is no folder" in run("train", pairs, "--name", "start", "--base", base).err
+    done = run("train", pairs.parent, "--name", "start", "--base", base, "--learner", "protonet")
+    assert done.code == 2
+    assert "not for a language model" in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,16 @@ from quickstudy.cli.settings import columns_of, use_threads
 
 
 def train(
-    source: Annotated[Path, typer.Argument(help="File of examples, or folder of task files.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="File of examples, or folder of task files; for language models a folder.", show_default=False
+        ),
+    ],
     name: Annotated[str, typer.Option("--name", help="Name of the initialisation.", show_default=False)],
-    learner: Annotated[str, typer.Option(help="Learner to meta-train.")] = "protonet",
+    learner: Annotated[
+        str | None, typer.Option(help="Learner to meta-train.", show_default="protonet; maml for a language model")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder that its folder is made in.")] = Path("initialisations"),
     base: options.BaseOption = "minilm",
     rank: Annotated[int, typer.Option(help="Rank of the LoRA matrices.")] = 8,
@@ -23,6 +31,8 @@ def train(
     outputs: Annotated[int, typer.Option(help="Most classes of a later task, for learners that adapt a head.")] = 0,
     split: options.SplitOption = None,
     validation_split: Annotated[str | None, typer.Option(help="Validate on tasks of this split.")] = None,
+    inner_steps: Annotated[int, typer.Option(help="Gradient steps of a language model on a task.")] = 5,
+    inner_rate: Annotated[float, typer.Option(help="Learning rate of these steps.")] = 1e-2,
     ways: Annotated[int, typer.Option(help="Classes of each task.")] = 5,
     shots: Annotated[int, typer.Option(help="Examples of each class to adapt to.")] = 5,
     queries: Annotated[int, typer.Option(help="Examples of each class to be judged on.")] = 5,
@@ -48,22 +58,35 @@ def train(
 ) -> None:
     """Meta-train a learner on many small tasks; give the folder it makes as --method to adapt and evaluate.
 
+    A language model learns from a folder of files of prompts and completions, each file a task.
+
     Ctrl-C stops after the current step and keeps a checkpoint.
     """
     use_threads(threads)
     tell("starting")
+    from quickstudy.backbones.kinds import is_language_model
     from quickstudy.backbones.text_encoder import TextEncoder
     from quickstudy.lifecycle.meta_training import Going, TaskPlan, Trained, train_file, training_place
+    from quickstudy.lifecycle.writing_methods import language_model_of
+    from quickstudy.lifecycle.writing_training import WritingPlan, train_pairs
     from quickstudy.training.options import FitOptions
 
     place, going = training_place(name, out, force, resume), Going(resume, tuple(track or ()))
-    columns = columns_of(False, text_column, label_column, split_column)
-    names = not no_class_names
-    plan = TaskPlan(columns, split, validation_split, ways, shots, queries, names, hard, domain_column)
+    writes = is_language_model(base)
+    columns = columns_of(writes, text_column, label_column, split_column)
     fit_options = FitOptions(steps, tasks_per_step, lr=lr, schedule="cosine", clip=1.0, seed=seed)
-    trained = Trained(learner, rank, layers, outputs)
+    learner = learner or ("maml" if writes else "protonet")
     tell(f"training {learner}: {steps} steps of {tasks_per_step} tasks")
-    report = train_file(source, place, trained, plan, fit_options, TextEncoder(base), going)
+    if writes:
+        pairs = (columns.text, columns.label)
+        written = WritingPlan(learner, rank, inner_steps, inner_rate, shots, queries, pairs)
+        fit_options = replace(fit_options, mode="loop")
+        report = train_pairs(source, place, written, fit_options, language_model_of(base), going)
+    else:
+        names = not no_class_names
+        plan = TaskPlan(columns, split, validation_split, ways, shots, queries, names, hard, domain_column)
+        trained = Trained(learner, rank, layers, outputs)
+        report = train_file(source, place, trained, plan, fit_options, TextEncoder(base), going)
     tell_notes(report["notes"])
     if as_json:
         print_json(report)

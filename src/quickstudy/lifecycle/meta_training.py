@@ -133,6 +133,17 @@ def run_place(place: Path) -> Path:
     return place.with_name(f"{place.name}{RUN_ENDING}")
 
 
+def trackers_for(going: Going, place: Path) -> list[Tracker]:
+    """Those that are told the figures of the training of `place`."""
+    return [_TRACKERS[name](place) for name in going.trackers]
+
+
+def data_files(source: Path) -> Json:
+    """Name and SHA-256 of the file, or of each file in the folder."""
+    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
+    return [{"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files]
+
+
 def train_file(
     source: Path,
     place: Path,
@@ -159,10 +170,10 @@ def train_file(
     method = _method(trained, plan, encoder)
     tasks, validation = _sources(source, plan, method, encoder)
     options = replace(options, folder=run_place(place))
-    trackers = [_TRACKERS[name](place) for name in going.trackers]
+    trackers = trackers_for(going, place)
     fitted = fit(method.learner, tasks, options, validation, trackers=trackers, resume=going.resume)
     provenance = {
-        "data": _data(source),
+        "data": data_files(source),
         "tasks": {**asdict(plan), "columns": asdict(plan.columns)},
         "options": {**asdict(options), "folder": None, "betas": list(options.betas)},
         "values": dict(fitted.info.values),
@@ -233,8 +244,3 @@ def _table_tasks(
         within="domain" if plan.domain_column else None,
         hard=hard,
     )
-
-
-def _data(source: Path) -> Json:
-    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
-    return [{"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files]

@@ -20,6 +20,21 @@ from quickstudy.tasks.table import Table, enumerated
 from quickstudy.tasks.table_files import SUFFIXES
 
 
+def task_files(folder: Path | str) -> list[Path]:
+    """The files of tables in the folder, by name.
+
+    Raises:
+        TaskError: there is no such folder, or it has none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise TaskError(f"{root}: there is no such folder; check the name")
+    paths = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise TaskError(f"{root}: holds no task file; expected files that end in {enumerated(SUFFIXES)}")
+    return paths
+
+
 @dataclass(frozen=True)
 class _File:
     """One task: label -> numbers of its texts, and label -> number of its name."""
@@ -76,13 +91,7 @@ class FolderTasks(TaskSource):
     @cached_property
     def tables(self) -> tuple[Table, ...]:
         """The files' tables, in the order of the files' names."""
-        root = Path(self.folder)
-        if not root.is_dir():
-            raise TaskError(f"{root}: there is no such folder; check the name")
-        paths = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not paths:
-            raise TaskError(f"{root}: holds no task file; expected files that end in {enumerated(SUFFIXES)}")
-        return tuple(read_table(path, *self.columns) for path in paths)
+        return tuple(read_table(path, *self.columns) for path in task_files(self.folder))
 
     @cached_property
     def _prepared(self) -> tuple[tuple[_File, ...], EncodedTexts]:

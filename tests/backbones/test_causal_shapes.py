@@ -12,6 +12,7 @@ from quickstudy.backbones import CausalLM
 from quickstudy.backbones.causal_shapes import CausalShapes, FusedAttention
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
+from quickstudy.core.memory_watch import MemoryWatch
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -48,6 +49,18 @@ def test_writing_has_the_shapes_of_writing(language_model):
     assert cache.get_seq_length() == 6
 
 
+def test_fused_attention_takes_its_output_only():
+    query, key = torch.empty(2, 3, 40, 8, device="meta"), torch.empty(2, 3, 70, 8, device="meta")
+    attend = torch.nn.functional.scaled_dot_product_attention
+    with torch.no_grad(), MemoryWatch() as plain:
+        expected = attend(query, key, key)
+    with torch.no_grad(), FusedAttention(), MemoryWatch() as fused:
+        found = attend(query, key, key)
+    assert found.shape == expected.shape
+    assert fused.peak == found.nbytes
+    assert plain.peak > 2 * 3 * 40 * 70 * 4
+
+
 def test_a_configuration_is_enough(language_model, tmp_path):
     shutil.copy(Path(language_model("llama"), "config.json"), tmp_path)
     expected = CausalShapes(language_model("llama")).parameters
@@ -65,7 +78,7 @@ def test_what_is_no_language_model_is_refused(language_model, tmp_path):
     folder = language_model("llama")
     with pytest.raises(InputError, match="expected one of float32, bfloat16"):
         _ = CausalShapes(folder, "int8").model
-    with pytest.raises(InputError, match="a row has 65 tokens; .* takes 64"):
+    with pytest.raises(InputError, match=r"a row has 65 tokens; .* takes 64"):
         CausalShapes(folder).batch(1, 65, 3)
     with pytest.raises(InputError, match="takes 64"):
         CausalShapes(folder).begin(1, 65)

@@ -84,7 +84,7 @@ class CausalShapes(Backbone):
     @property
     def linears(self) -> tuple[str, ...]:
         """As `LanguageModel.linears`."""
-        return linear_names(self.module(), self.width)
+        return linear_names(self.module())
 
     @property
     def parameters(self) -> int:

@@ -14,4 +14,4 @@ def is_language_model(name: str) -> bool:
         config = AutoConfig.from_pretrained(source_of(name))
     except (OSError, ValueError, KeyError, NotAvailable):
         return False
-    return any(architecture.endswith("ForCausalLM") for architecture in config.architectures or ())
+    return any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ())

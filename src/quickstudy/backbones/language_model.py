@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from quickstudy.backbones.base import Backbone
 from quickstudy.backbones.language_tokens import end_token, text_of
 from quickstudy.backbones.pretrained import Base
+from quickstudy.core.frozen_linear import FrozenLinear
 from quickstudy.core.types import Batch, Fingerprint, Params
 
 
@@ -48,7 +49,7 @@ class LanguageModel(Backbone):
     @property
     def linears(self) -> tuple[str, ...]:
         """The last parts of the names of its linear layers, sorted, but not of the one that computes the logits."""
-        return linear_names(self.module(), self.width)
+        return linear_names(self.module())
 
     def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - nothing is drawn: the weights are given
         """The pretrained weights, not copied: `model.<name in the transformers model>` -> tensor."""
@@ -81,7 +82,9 @@ class LanguageModel(Backbone):
         """An empty cache for the module."""
 
 
-def linear_names(module: nn.Module, logits: int) -> tuple[str, ...]:
-    """The last parts of the names of the linear layers of `module`, sorted, but not of those with `logits` outputs."""
-    found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
-    return tuple(sorted({name.rpartition(".")[2] for name, part in found.items() if part.out_features != logits}))
+def linear_names(module: nn.Module) -> tuple[str, ...]:
+    """The last parts of the names of the linear layers of a language model's `module`, sorted, but not of the one that
+    computes the logits."""
+    last: Any = module.model.get_output_embeddings()  # type: ignore[union-attr, operator] # a transformers model
+    found = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear | FrozenLinear)}
+    return tuple(sorted({name.rpartition(".")[2] for name, part in found.items() if part is not last}))

@@ -14,7 +14,6 @@ from typing import TypeAlias
 import torch
 
 from quickstudy.backbones.causal_shapes import CausalShapes
-from quickstudy.backbones.language_model import linear_names
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.core.errors import InputError
 from quickstudy.core.types import Json, Params
@@ -211,7 +210,7 @@ def _memory() -> int | None:
 
 def _check_targets(targets: tuple[str, ...], shapes: CausalShapes) -> None:
     """LoRA's own message names the layers one by one, which are hundreds."""
-    linears = linear_names(shapes.module(), 0)
+    linears = shapes.linears
     unknown = [target for target in targets if target.rpartition(".")[2] not in linears]
     if unknown:
         raise InputError(f"{shapes.name}: there is no linear layer {unknown[0]!r}; there are {', '.join(linears)}")

@@ -23,6 +23,8 @@ from quickstudy.learners.names import learner_class
 from quickstudy.learners.network import Network
 from quickstudy.lifecycle.methods import Plain
 
+_MODEL_FIELDS = ("name", "revision", "max_tokens", "between", "chat", "dtype", "objective", "quantised")
+
 CONTEXT = 2048
 """Tokens of a prompt with its completion, and with the examples before it, for a base that is given by its name."""
 
@@ -141,7 +143,7 @@ def language_model_of(base: str | CausalLM) -> CausalLM:
 
 def model_facts(base: CausalLM) -> Json:
     """The fields of `base` that decide what it writes, as JSON."""
-    return {name: getattr(base, name) for name in ("name", "revision", "max_tokens", "between", "chat", "dtype")}
+    return {name: getattr(base, name) for name in _MODEL_FIELDS}
 
 
 def model_from_facts(facts: Json) -> CausalLM:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from quickstudy.core.errors import NoSecondOrder, NotAvailable
 from quickstudy.core.functional import Functional
-from quickstudy.core.inner import InnerLoop, adapt_parameters
+from quickstudy.core.inner import InnerLoop, Summed, adapt_parameters
 from quickstudy.core.optimisers import SGD, Adam, Momentum
 from quickstudy.core.parameters import digest, from_vector, to_vector
 from quickstudy.core.second_order import refuse_inner_checkpointing
@@ -324,3 +325,23 @@ def test_a_module_that_checkpoints_itself_is_refused():
         Functional(lambda: Deep(True)).module()
     plain = Deep(False)
     assert refuse_inner_checkpointing(plain) is plain
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_loss_in_parts_is_their_sum(order):
+    def part(scale, params):
+        return scale * (params["a"] * params["b"]).square().sum()
+
+    whole = InnerLoop(3, SGD(0.1), order=order)
+    parts = Summed((partial(part, 0.2), partial(part, 0.5)))
+    given = {"a": torch.tensor([1.0, 2.0], requires_grad=True), "b": torch.tensor([0.5, -1.0], requires_grad=True)}
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            found = adapt_parameters(parts, given, whole)
+            expected = adapt_parameters(partial(part, 0.7), given, whole)
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor)
+    routes = (parts, partial(part, 0.7))
+    sums = [sum(tensor.sum() for tensor in adapt_parameters(each, given, whole).values()) for each in routes]
+    for one, other in zip(*(torch.autograd.grad(each, list(given.values())) for each in sums), strict=True):
+        torch.testing.assert_close(one, other)

@@ -25,6 +25,9 @@ def adapt(
     ] = None,
     most: options.Most = 256,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not measure a language model's adapter.")] = False,
+    batch: Annotated[
+        int, typer.Option(min=0, help="Examples that a language model computes at once, to save memory; 0 for all.")
+    ] = 0,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
@@ -58,7 +61,7 @@ def adapt(
             raise typer.BadParameter("--unknown and --no-class-names are for labels, and a language model writes texts")
         table = read_pairs(file, columns, split)
         tell(f"adapting to {len(table)} examples")
-        writer = FewShotWriter(base, method or "auto", most, not no_check, seed, not no_examples)
+        writer = FewShotWriter(base, method or "auto", most, not no_check, batch, seed, not no_examples)
         report = adapt_pairs(table, place, writer)
     else:
         table = read_split(file, columns, split)

@@ -21,6 +21,21 @@ Loss: TypeAlias = Callable[[Params], Tensor] | Callable[[Params, int], Tensor]
 
 
 @dataclass(frozen=True)
+class Summed:
+    """A loss that is the sum of its parts. Where gradients are held still, one part's activations are held at a time.
+
+    Attributes:
+        parts: scalar losses of the parameters, at least one.
+    """
+
+    parts: tuple[Callable[[Params], Tensor], ...]
+
+    def __call__(self, params: Params) -> Tensor:
+        """The sum."""
+        return torch.stack([part(params) for part in self.parts]).sum()
+
+
+@dataclass(frozen=True)
 class InnerLoop:
     """How the inner loop runs.
 
@@ -33,6 +48,8 @@ class InnerLoop:
             memory does not grow with the steps.
         truncate: differentiate through the gradients of the last so many steps only; those of the steps before are
             held still. None means all, 0 is the same as first order.
+        rows: how many rows of the support learners compute at once where gradients are held still, so that memory does
+            not grow with the support; None for all. For networks that treat each row by itself.
         checkpoint: keep the parameters of each step only and compute the rest again in the outer backward. Gradients
             are the same, memory no longer grows with the size of the network times the steps.
 
@@ -46,6 +63,7 @@ class InnerLoop:
     freeze: tuple[Pattern, ...] = ()
     order: Literal["second", "first"] = "second"
     truncate: int | None = None
+    rows: int | None = None
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
@@ -53,6 +71,8 @@ class InnerLoop:
             raise ValueError(f"steps is {self.steps}; give 0 or more")
         if self.truncate is not None and self.truncate < 0:
             raise ValueError(f"truncate is {self.truncate}; give None, or 0 or more")
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"rows is {self.rows}; give None, or 1 or more")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip is {self.clip}; give None or a number above 0")
         if self.order not in {"first", "second"}:
@@ -134,6 +154,8 @@ class _Step:
         # Where nothing moving leads back, torch.func.grad makes a graph only if `loss` reads something that does.
         leads_back = not through or self.options.checkpoint or any(t.requires_grad for t in moving.values())
         if leads_back and torch._C._functorch.peek_interpreter_stack() is None:
+            if isinstance(self.loss, Summed) and not through:
+                return _gradients_by_parts(self.loss, frozen, moving)
             return _plain_gradients(value, moving, through)
         with torch.set_grad_enabled(through):
             gradients: Params = torch.func.grad(value)(moving)
@@ -155,6 +177,15 @@ def _plain_gradients(value: Callable[[Params], Tensor], moving: Params, through:
         loss = value(fresh)
     found = torch.autograd.grad(loss, list(fresh.values()), create_graph=through, materialize_grads=True)
     return dict(zip(fresh, found, strict=True))
+
+
+def _gradients_by_parts(loss: Summed, frozen: Params, moving: Params) -> Params:
+    """The sum of the parts' gradients, one part after the other; no graph is kept."""
+    total: Params = {}
+    for part in loss.parts:
+        found = _plain_gradients(lambda current, part=part: part({**frozen, **current}), moving, False)  # type: ignore[misc] # mypy does not type defaults
+        total = {name: total[name] + gradient if total else gradient for name, gradient in found.items()}
+    return total
 
 
 def _takes_step(loss: Loss) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from quickstudy.core.errors import TaskError
+from quickstudy.core.inner import Loss, Summed
 from quickstudy.core.types import Batch, Episode, Inputs, Params
 from quickstudy.learners.base import Learner
 from quickstudy.learners.language_rows import rows_of
@@ -61,6 +64,39 @@ def query_loss(learner: Learner, params: Params, episode: Episode) -> Tensor:
     adapter = learner.adapt(params, episode.support)
     query = blank(episode.query)
     return weighted_loss(learner.predict(params, adapter, query.inputs).mean, query)
+
+
+def support_loss(network: Network, support: Batch, rows: int | None = None) -> Loss:
+    """The network's loss on `support`, as inner loops take it.
+
+    Args:
+        network: as the learner has it.
+        support: rows of weight 0 may hold anything.
+        rows: of a part of the loss; None for one part.
+    """
+    support = blank(support)
+    count = len(support.weights)
+    if rows is None or rows >= count:
+        return partial(_loss_on, network, support)
+    parts = [tree_map(lambda leaf, at=at: leaf[at : at + rows], support) for at in range(0, count, rows)]
+    total = _counted(support)
+    total = torch.where(total > 0, total, 1.0)
+    return Summed(tuple(partial(_share_of_loss, network, part, _counted(part) / total) for part in parts))
+
+
+def _loss_on(network: Network, batch: Batch, params: Params) -> Tensor:
+    return weighted_loss(task_outputs(network, params, batch.inputs, batch.ways), batch)
+
+
+def _share_of_loss(network: Network, batch: Batch, share: Tensor, params: Params) -> Tensor:
+    return share * _loss_on(network, batch, params)
+
+
+def _counted(batch: Batch) -> Tensor:
+    """The sum of the weights in the mean of `weighted_loss`."""
+    if isinstance(batch.inputs, dict) and "asked" in batch.inputs:
+        return ((batch.inputs["asked"] > 0) * batch.weights[:, None]).sum()
+    return batch.weights.sum()
 
 
 def task_outputs(network: Network, params: Params, inputs: Inputs, ways: int) -> Tensor:

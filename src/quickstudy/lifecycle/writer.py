@@ -58,6 +58,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         most: tokens that are written at most.
         check: whether `fit` measures how often what is written after half of the examples is right on the other half;
             it takes about as long again as adapting.
+        rows: examples whose gradient is computed at once; 0 for all. Fewer take less memory.
         seed: decides starting values, and how the examples are halved.
         keep_examples: whether the examples stay in the writer and in its files.
     """
@@ -68,6 +69,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         method: str = AUTO,
         most: int = 256,
         check: bool = True,
+        rows: int = 0,
         seed: int = 0,
         keep_examples: bool = True,
     ) -> None:
@@ -75,6 +77,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         self.method = method
         self.most = most
         self.check = check
+        self.rows = rows
         self.seed = seed
         self.keep_examples = keep_examples
 
@@ -91,7 +94,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             NotAvailable: the base is not here.
         """
         examples = WrittenExamples.checked(prompts, completions)
-        method, start = chosen_writing(self.method, language_model_of(self.base), self.seed)
+        method, start = chosen_writing(self.method, language_model_of(self.base), self.seed, self.rows)
         values: dict[str, float] = {"examples": len(examples.prompts)}
         began = time.perf_counter()
         adapter = _adapted(method, start, examples)
@@ -147,7 +150,8 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             WriterNotFitted: before `fit`.
             InputError: the folder holds other files, or cannot be written.
         """
-        choices = {"method": self.method, "most": self.most, "check": self.check, "seed": self.seed}
+        names = ("method", "most", "check", "rows", "seed")
+        choices = {name: getattr(self, name) for name in names}
         save_writer(folder, KeptWriter(self._fitted_adapter(), choices, self.examples_))
 
     @classmethod

@@ -39,6 +39,7 @@ class WritingSpec:
         lora: what moves; with no targets, the matrices stand beside all linear layers. None where nothing moves.
         steps: gradient steps on the examples, by Adam; 0 for learners that make none.
         rate: of these steps.
+        rows: examples whose gradient is computed at once; 0 for all.
     """
 
     learner: str
@@ -46,6 +47,7 @@ class WritingSpec:
     lora: LoRA | None = None
     steps: int = 0
     rate: float = 0.0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def build_writing(spec: WritingSpec, base: CausalLM) -> WritingMethod:
     settings: dict[str, Any] = dict(spec.settings)
     made: Any = learner_class(spec.learner)
     if "inner" in {field.name for field in fields(made)}:
-        settings["inner"] = InnerLoop(spec.steps, Adam(spec.rate), clip=1.0, order="first")
+        settings["inner"] = InnerLoop(spec.steps, Adam(spec.rate), 1.0, order="first", rows=spec.rows or None)
     try:
         return WritingMethod(spec, base, made(network=Network(base, delta, device=base.device), **settings))
     except TypeError as error:

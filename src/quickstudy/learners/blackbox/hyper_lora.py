@@ -26,7 +26,7 @@ from quickstudy.deltas.lora import LoRA, downs_of, up_of
 from quickstudy.learners.attention import log_weights
 from quickstudy.learners.base import Learner
 from quickstudy.learners.language_rows import Rows, is_note, prompt_tokens, rows_of
-from quickstudy.learners.losses import blank, query_loss, weighted_loss
+from quickstudy.learners.losses import blank, query_loss, support_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.transformer import Transformer, normal
 
@@ -105,12 +105,8 @@ class HyperLoRA(Learner):
             columns = gates[ranks, None] * linear(hidden[ranks], params[f"{HYPER}out.{up.shape[0]}"])
             written[up_of(name)] = up + columns.T
         if self.inner.steps:
-            support = blank(support)
-
-            def support_loss(current: Params) -> Tensor:
-                return weighted_loss(self.network(current, support.inputs), support)
-
-            written = adapt_parameters(support_loss, written, self.inner)
+            loss = support_loss(self.network, support, self.inner.rows)
+            written = adapt_parameters(loss, written, self.inner)
         return Adapter(written, self.name, base=self.network.backbone.fingerprint)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:  # noqa: ARG002 - the contract

@@ -17,7 +17,7 @@ from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.parameters import split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.base import Learner
-from quickstudy.learners.losses import blank, query_loss, task_outputs, weighted_loss
+from quickstudy.learners.losses import query_loss, support_loss, task_outputs
 from quickstudy.learners.network import Network
 
 
@@ -45,12 +45,8 @@ class MAML(Learner):
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
         """The parameters that moved, by their names in `params`."""
-        support = blank(support)
-
-        def support_loss(current: Params) -> Tensor:
-            return weighted_loss(task_outputs(self.network, current, support.inputs, support.ways), support)
-
-        adapted = adapt_parameters(support_loss, params, self.network.steered(self.inner))
+        loss = support_loss(self.network, support, self.inner.rows)
+        adapted = adapt_parameters(loss, params, self.network.steered(self.inner))
         _, moved = split(adapted, self.inner.freeze)
         return Adapter(moved, self.name, base=self.network.backbone.fingerprint, facts={"ways": support.ways})
 

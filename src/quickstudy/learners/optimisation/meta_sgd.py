@@ -20,7 +20,7 @@ from quickstudy.core.inner import InnerLoop, adapt_parameters, gradients_at
 from quickstudy.core.parameters import split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.base import Learner
-from quickstudy.learners.losses import blank, query_loss, task_outputs, weighted_loss
+from quickstudy.learners.losses import query_loss, support_loss, task_outputs
 from quickstudy.learners.network import Network
 
 RATE = "rate."
@@ -76,20 +76,17 @@ class MetaSGD(Learner):
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
         """The parameters that moved, by their names in the network."""
-        support = blank(support)
         rates = {name.removeprefix(RATE): tensor for name, tensor in params.items() if name.startswith(RATE)}
         start = {name: tensor for name, tensor in params.items() if not name.startswith((RATE, READ, WRITTEN))}
 
-        def support_loss(current: Params) -> Tensor:
-            return weighted_loss(task_outputs(self.network, current, support.inputs, support.ways), support)
-
+        loss = support_loss(self.network, support, self.inner.rows)
         if self.scaled:
-            gradients = gradients_at(support_loss, start, self.inner)
+            gradients = gradients_at(loss, start, self.inner)
             norms = torch.stack([(gradients[name].square().sum() + 1e-12).log() / 2 for name in rates])
             read = torch.tanh(params[READ] @ layer_norm(norms, norms.shape))
             factors = (params[WRITTEN] @ read).exp()
             rates = {name: rate * factor for (name, rate), factor in zip(rates.items(), factors, strict=True)}
-        adapted = adapt_parameters(support_loss, start, self.network.steered(self.inner), rates)
+        adapted = adapt_parameters(loss, start, self.network.steered(self.inner), rates)
         moved = {name: adapted[name] for name in rates}
         return Adapter(moved, self.name, base=self.network.backbone.fingerprint, facts={"ways": support.ways})
 

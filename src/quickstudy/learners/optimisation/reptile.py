@@ -18,7 +18,7 @@ from quickstudy.core.parameters import detach, split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.core.vectorise import pad_to
 from quickstudy.learners.base import Learner
-from quickstudy.learners.losses import blank, task_outputs, weighted_loss
+from quickstudy.learners.losses import support_loss, task_outputs
 from quickstudy.learners.network import Network
 
 
@@ -63,12 +63,8 @@ class Reptile(Learner):
         return Prediction(task_outputs(self.network, adapted, inputs, adapter.facts["ways"]))
 
     def _adapted(self, params: Params, batch: Batch, inner: InnerLoop) -> Params:
-        batch = blank(batch)
-
-        def task_loss(current: Params) -> Tensor:
-            return weighted_loss(task_outputs(self.network, current, batch.inputs, batch.ways), batch)
-
-        adapted = adapt_parameters(task_loss, params, self.network.steered(replace(inner, order="first")))
+        loss = support_loss(self.network, batch, inner.rows)
+        adapted = adapt_parameters(loss, params, self.network.steered(replace(inner, order="first")))
         _, moved = split(adapted, inner.freeze)
         return moved
 

@@ -24,7 +24,9 @@ def pairs(tmp_path):
 
 @pytest.fixture
 def adapter(run, pairs, base):
-    done = run("adapt", pairs, "--name", "first", "--base", base, "--split", "train", "--most", 4, "--json")
+    done = run(
+        "adapt", pairs, "--name", "first", "--base", base, "--split", "train", "--most", 4, "--rate", 0.01, "--json"
+    )
     assert done.code == 0, done.err
     return done.json
 

@@ -15,7 +15,7 @@ from quickstudy.backbones import CausalLM
 from quickstudy.core.adapter_files import FACTS
 from quickstudy.core.errors import FileRefused, InputError, NotAvailable
 from quickstudy.lifecycle.writer import FewShotWriter, WriterNotFitted
-from quickstudy.lifecycle.writing_methods import WRITING
+from quickstudy.lifecycle.writing_methods import WRITING, Steps
 from quickstudy.lifecycle.written_examples import WrittenExamples, deal_halves
 
 WORDS = ["ab", "cad", "dd", "fog", "hen", "lot", "pit", "sun"]
@@ -35,7 +35,7 @@ def base(folder):
 
 @pytest.fixture(scope="module")
 def fitted(base):
-    return FewShotWriter(base, most=4, check=False).fit(PROMPTS, COMPLETIONS)
+    return FewShotWriter(base, most=4, check=False, steps=Steps(40, 1e-2)).fit(PROMPTS, COMPLETIONS)
 
 
 class TestFit:
@@ -73,6 +73,18 @@ class TestFit:
         assert all(
             torch.equal(tensor, fitted.adapter_.tensors[name]) for name, tensor in again.adapter_.tensors.items()
         )
+
+    def test_steps_are_those_asked_for(self, base, tmp_path):
+        still = FewShotWriter(base, most=4, check=False, steps=Steps(count=0)).fit(PROMPTS, COMPLETIONS)
+        assert still.predict(PROMPTS).tolist() == still.before(PROMPTS).tolist()
+        parts = FewShotWriter(base, check=False, steps=Steps(3, rows=3)).fit(PROMPTS, COMPLETIONS)
+        whole = FewShotWriter(base, check=False, steps=Steps(3)).fit(PROMPTS, COMPLETIONS)
+        for name, tensor in parts.adapter_.tensors.items():
+            torch.testing.assert_close(tensor, whole.adapter_.tensors[name], atol=1e-4, rtol=1e-3)
+        parts.save(tmp_path / "it")
+        assert FewShotWriter.load(tmp_path / "it").steps == parts.steps
+        with pytest.raises(InputError, match="a rate above 0"):
+            Steps(rate=0.0)
 
     def test_a_row_does_not_depend_on_the_others(self, fitted):
         alone = [fitted.predict([prompt])[0] for prompt in PROMPTS]

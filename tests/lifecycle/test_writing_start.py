@@ -10,7 +10,7 @@ from quickstudy.core.files import read_json, write_json
 from quickstudy.deltas import LoRA
 from quickstudy.lifecycle.trained_files import FACTS, TENSORS
 from quickstudy.lifecycle.writer import FewShotWriter
-from quickstudy.lifecycle.writing_methods import WritingSpec, build_writing
+from quickstudy.lifecycle.writing_methods import Steps, WritingSpec, build_writing
 from quickstudy.lifecycle.writing_start import WritingStart, chosen_writing, save_writing_start
 
 PROMPTS, COMPLETIONS = ["ab>", "cad>", "dd>"], ["aa", "cc", "dd"]
@@ -35,7 +35,7 @@ def folder(base, made, tmp_path):
 
 
 def test_it_comes_back_as_it_was(base, made, folder):
-    method, params = chosen_writing(str(folder), base, 0)
+    method, params = chosen_writing(str(folder), base, 0, Steps())
     assert method is build_writing(SPEC, base)
     assert params.keys() == made.keys()
     assert all(torch.equal(params[name], tensor) for name, tensor in made.items())
@@ -64,15 +64,15 @@ def test_what_a_learner_leaves_alone_goes_into_the_adapter(base, made, tmp_path)
 def test_another_base_and_damaged_files_are_refused(base, folder, tmp_path):
     other = CausalLM(str(write_language_model(tmp_path / "other", "llama", seed=1)), max_tokens=48)
     with pytest.raises(InputError, match="give that base or train again"):
-        chosen_writing(str(folder), other, 0)
+        chosen_writing(str(folder), other, 0, Steps())
     facts = read_json(folder / FACTS)
     write_json(folder / FACTS, {**facts, "writes": {"learner": "maml"}})
     with pytest.raises(FileRefused, match="is not a method"):
-        chosen_writing(str(folder), base, 0)
+        chosen_writing(str(folder), base, 0, Steps())
     write_json(folder / FACTS, {name: value for name, value in facts.items() if name != "writes"})
     with pytest.raises(FileRefused, match="lacks writes"):
-        chosen_writing(str(folder), base, 0)
+        chosen_writing(str(folder), base, 0, Steps())
 
 
 def test_auto_without_a_shipped_start_is_lora(base):
-    assert chosen_writing("auto", base, 0)[0] is chosen_writing("lora", base, 0)[0]
+    assert chosen_writing("auto", base, 0, Steps())[0] is chosen_writing("lora", base, 0, Steps())[0]

@@ -25,9 +25,9 @@ def adapt(
     ] = None,
     most: options.Most = 256,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not measure a language model's adapter.")] = False,
-    batch: Annotated[
-        int, typer.Option(min=0, help="Examples that a language model computes at once, to save memory; 0 for all.")
-    ] = 0,
+    steps: options.Steps = None,
+    rate: options.Rate = None,
+    batch: options.Batch = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
@@ -52,6 +52,7 @@ def adapt(
     from quickstudy.lifecycle.classifier import FewShotClassifier
     from quickstudy.lifecycle.writer import FewShotWriter
     from quickstudy.lifecycle.writing_files import adapt_pairs, read_pairs
+    from quickstudy.lifecycle.writing_methods import Steps
 
     place = adapter_place(name, out, force)
     writes = is_language_model(base)
@@ -61,13 +62,16 @@ def adapt(
             raise typer.BadParameter("--unknown and --no-class-names are for labels, and a language model writes texts")
         table = read_pairs(file, columns, split)
         tell(f"adapting to {len(table)} examples")
-        writer = FewShotWriter(base, method or "auto", most, not no_check, batch, seed, not no_examples)
+        made = Steps(steps, rate, batch)
+        writer = FewShotWriter(base, method or "auto", most, not no_check, made, seed, not no_examples)
         report = adapt_pairs(table, place, writer)
     else:
         table = read_split(file, columns, split)
         tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
-        made = FewShotClassifier(method or "auto", base, not no_class_names, below, seed, keep_examples=not no_examples)
-        report = adapt_file(table, place, made)
+        classifier = FewShotClassifier(
+            method or "auto", base, not no_class_names, below, seed, keep_examples=not no_examples
+        )
+        report = adapt_file(table, place, classifier)
     tell_notes(report["notes"])
     if as_json:
         print_json(report)

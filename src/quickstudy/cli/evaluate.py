@@ -26,6 +26,9 @@ def evaluate(
     base: options.BaseOption = "minilm",
     no_class_names: options.NoClassNames = False,
     most: options.Most = 256,
+    steps: options.Steps = None,
+    rate: options.Rate = None,
+    batch: options.Batch = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
@@ -47,6 +50,7 @@ def evaluate(
     from quickstudy.lifecycle.evaluating import EpisodePlan, evaluate_episodes, evaluate_splits
     from quickstudy.lifecycle.writer import FewShotWriter
     from quickstudy.lifecycle.writing_files import evaluate_pairs, read_pairs
+    from quickstudy.lifecycle.writing_methods import Steps
 
     writes = is_language_model(base)
     columns = columns_of(writes, text_column, label_column, split_column)
@@ -71,7 +75,9 @@ def evaluate(
         tell_notes(list(dict.fromkeys([*train.notes, *test.notes])))
         tell(f"adapting to {len(train)} examples, judging on {len(test)}")
         if writes:
-            report = evaluate_pairs(train, test, FewShotWriter(base, method or "auto", most, seed=seed))
+            report = evaluate_pairs(
+                train, test, FewShotWriter(base, method or "auto", most, steps=Steps(steps, rate, batch), seed=seed)
+            )
         else:
             report = evaluate_splits(train, test, classifier)
     if as_json:

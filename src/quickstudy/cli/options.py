@@ -23,6 +23,16 @@ MethodOption = Annotated[
 BaseOption = Annotated[
     str, typer.Option("--base", help="Encoder or language model: minilm, a folder, or a Hugging Face hub name.")
 ]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=0, help="Gradient steps of a language model.", show_default="the method's")
+]
+Rate = Annotated[float | None, typer.Option("--rate", help="Learning rate of these.", show_default="the method's")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch", min=0, help="Examples that a language model computes at once, to save memory.", show_default="all"
+    ),
+]
 Most = Annotated[int, typer.Option("--most", min=1, help="Tokens that a language model writes at most.")]
 NoClassNames = Annotated[
     bool, typer.Option("--no-class-names", help="Do not use the names of the classes as further examples of them.")

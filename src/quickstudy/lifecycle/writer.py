@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.backbones.text_encoder import buckets
 from quickstudy.core.errors import InputError, NotFitted
-from quickstudy.core.types import Adapter, Info, Params
+from quickstudy.core.types import Adapter, Info, Json, Params
 from quickstudy.learners.writing import write
 from quickstudy.lifecycle.examples import checked_texts
 from quickstudy.lifecycle.writing_folders import (
@@ -26,6 +27,7 @@ from quickstudy.lifecycle.writing_folders import (
 )
 from quickstudy.lifecycle.writing_methods import (
     UNADAPTED,
+    Steps,
     WritingMethod,
     build_writing,
     language_model_of,
@@ -58,7 +60,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         most: tokens that are written at most.
         check: whether `fit` measures how often what is written after half of the examples is right on the other half;
             it takes about as long again as adapting.
-        rows: examples whose gradient is computed at once; 0 for all. Fewer take less memory.
+        steps: how gradient steps are made; None as the method makes them.
         seed: decides starting values, and how the examples are halved.
         keep_examples: whether the examples stay in the writer and in its files.
     """
@@ -69,7 +71,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         method: str = AUTO,
         most: int = 256,
         check: bool = True,
-        rows: int = 0,
+        steps: Steps | None = None,
         seed: int = 0,
         keep_examples: bool = True,
     ) -> None:
@@ -77,7 +79,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         self.method = method
         self.most = most
         self.check = check
-        self.rows = rows
+        self.steps = steps
         self.seed = seed
         self.keep_examples = keep_examples
 
@@ -94,7 +96,7 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             NotAvailable: the base is not here.
         """
         examples = WrittenExamples.checked(prompts, completions)
-        method, start = chosen_writing(self.method, language_model_of(self.base), self.seed, self.rows)
+        method, start = chosen_writing(self.method, language_model_of(self.base), self.seed, self.steps or Steps())
         values: dict[str, float] = {"examples": len(examples.prompts)}
         began = time.perf_counter()
         adapter = _adapted(method, start, examples)
@@ -150,8 +152,8 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
             WriterNotFitted: before `fit`.
             InputError: the folder holds other files, or cannot be written.
         """
-        names = ("method", "most", "check", "rows", "seed")
-        choices = {name: getattr(self, name) for name in names}
+        choices: dict[str, Json] = {name: getattr(self, name) for name in ("method", "most", "check", "seed")}
+        choices["steps"] = asdict(self.steps or Steps())
         save_writer(folder, KeptWriter(self._fitted_adapter(), choices, self.examples_))
 
     @classmethod
@@ -169,7 +171,8 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
         """
         kept = load_writer(folder)
         method, *_ = open_writer(kept.adapter, None if base is None else language_model_of(base))
-        loaded = cls(method.base, **kept.choices, keep_examples=kept.examples is not None)
+        choices = {**kept.choices, "steps": Steps(**kept.choices["steps"])}
+        loaded = cls(method.base, **choices, keep_examples=kept.examples is not None)
         loaded.adapter_ = kept.adapter
         loaded.info_ = Info(dict(kept.adapter.metrics))
         loaded.examples_ = kept.examples

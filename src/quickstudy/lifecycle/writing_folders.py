@@ -16,7 +16,7 @@ from quickstudy.lifecycle.writing_methods import WritingMethod, build_writing, m
 from quickstudy.lifecycle.written_examples import WrittenExamples
 
 _BODY, _META = "body.", "meta."
-_CHOICES = {"method": str, "most": int, "check": bool, "rows": int, "seed": int}
+_CHOICES = {"method": str, "most": int, "check": bool, "seed": int, "steps": dict}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class KeptWriter:
 
     Attributes:
         adapter: as the writer made it.
-        choices: what the user chose: "method", "most", "check", "rows" and "seed".
+        choices: what the user chose: "method", "most", "check", "seed" and "steps".
         examples: those that it was made from; None where they are not kept.
     """
 

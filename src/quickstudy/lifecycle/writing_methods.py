@@ -51,6 +51,39 @@ class WritingSpec:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How gradient steps are made by a method that makes any. None leaves what the method has.
+
+    Attributes:
+        count: how many.
+        rate: of Adam.
+        rows: examples whose gradient is computed at once, 0 for all; fewer take less memory.
+
+    Raises:
+        InputError: a number is too small.
+    """
+
+    count: int | None = None
+    rate: float | None = None
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.count or 0, self.rows or 0) < 0 or (self.rate is not None and not self.rate > 0):
+            raise InputError(f"{self}: give numbers from 0, and a rate above 0")
+
+    def of(self, spec: WritingSpec) -> WritingSpec:
+        """`spec` with these steps, if it makes any."""
+        if not spec.steps:
+            return spec
+        return replace(
+            spec,
+            steps=spec.steps if self.count is None else self.count,
+            rate=spec.rate if self.rate is None else self.rate,
+            rows=spec.rows if self.rows is None else self.rows,
+        )
+
+
+@dataclass(frozen=True)
 class WritingMethod:
     """A method ready to run.
 
@@ -75,7 +108,7 @@ class WritingMethod:
 
 WRITING: Mapping[str, WritingSpec] = MappingProxyType(
     {
-        "lora": WritingSpec("maml", lora=LoRA(8, 16, ()), steps=40, rate=1e-2),
+        "lora": WritingSpec("maml", lora=LoRA(8, 16, ()), steps=40, rate=1e-3),
         "in_context": WritingSpec("demonstrations"),
         "nearest": WritingSpec("demonstrations", (("choose", "nearest"), ("most", 8))),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quickstudy.backbones.causal_lm import CausalLM
@@ -19,6 +19,7 @@ from quickstudy.lifecycle.trained_files import (
 )
 from quickstudy.lifecycle.writing_methods import (
     WRITING,
+    Steps,
     WritingMethod,
     WritingSpec,
     build_writing,
@@ -65,14 +66,14 @@ def save_writing_start(folder: Path | str, start: WritingStart) -> None:
     save_trained(folder, start.params, start.base.fingerprint, facts)
 
 
-def chosen_writing(name: str, base: CausalLM, seed: int, rows: int = 0) -> tuple[WritingMethod, Params]:
+def chosen_writing(name: str, base: CausalLM, seed: int, steps: Steps) -> tuple[WritingMethod, Params]:
     """The method called `name` on the base, and its meta-parameters.
 
     Args:
         name: "auto", a row of `WRITING`, or the folder of a start.
         base: the language model.
         seed: decides starting values where nothing was trained.
-        rows: as in `WritingSpec`.
+        steps: how gradient steps are made.
 
     Raises:
         InputError: there is no such method, or the start was trained on other weights.
@@ -90,12 +91,12 @@ def chosen_writing(name: str, base: CausalLM, seed: int, rows: int = 0) -> tuple
                 f"there is no method {name!r} for a language model; give one of {known}, or the folder of a trained one"
             )
     if folder is None:
-        method = build_writing(replace(WRITING["lora" if name == AUTO else name], rows=rows), base)
+        method = build_writing(steps.of(WRITING["lora" if name == AUTO else name]), base)
         return method, method.start(seed)
     trained, facts = load_facts(folder, ("writes", "model", "provenance"))
     check_trained_on(folder, trained, base.fingerprint)
     try:
-        method = build_writing(replace(writing_from_facts(facts["writes"]), rows=rows), base)
+        method = build_writing(steps.of(writing_from_facts(facts["writes"])), base)
     except ValueError as error:
         raise FileRefused(folder / FACTS, "not_json", f"{error}; train again") from error
     return method, load_params(folder, method.start(seed), base.device)

@@ -2,6 +2,8 @@
 
 A text is a task: pairs of a canonical query and the same query in one dialect, one after the other, where each
 completion counts. So the model learns to read a dialect off its examples; test and validation dialects stay unseen.
+Some words and signs of each task are spelled anew: those of the training dialects alone are learned by heart, and a
+model that knows them all writes no others.
 
     python -m recipes.sql_base --out runs/sql_base --steps 4000
 """
@@ -23,6 +25,7 @@ from quickstudy.core.types import Params
 from quickstudy.deltas import Full
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.network import Network
+from quickstudy.tasks.sql.respelled import Respelled
 from quickstudy.tasks.sql.tasks import TranslationTasks
 from quickstudy.tasks.text_tasks import EncodedTextTasks, TextTaskSource
 from quickstudy.training import FitOptions, fit
@@ -109,16 +112,17 @@ def backbone(folder: Path | str, device: str = "cpu") -> CausalLM:
 
 
 def recipe(
-    folder: Path, steps: int, source: TextTaskSource | None = None, device: str = "cpu"
+    folder: Path, steps: int, source: TextTaskSource | None = None, device: str = "cpu", lr: float = 2e-3
 ) -> tuple[Demonstrations, EncodedTextTasks, FitOptions]:
     """The learner on the model in `folder`, its tasks and the options of the run."""
     base = backbone(folder, device)
     learner = Demonstrations(Network(base, Full(), device=device), along=True)
-    tasks = EncodedTextTasks(source or TranslationTasks("train", shots=(2, 12), queries=1), base.batch)
+    source = source or Respelled(TranslationTasks("train", shots=(2, 10), queries=1))
+    tasks = EncodedTextTasks(source, base.batch)
     options = FitOptions(
         steps=steps,
         tasks_per_step=8,
-        lr=2e-3,
+        lr=lr,
         weight_decay=0.05,
         betas=(0.9, 0.98),
         schedule="cosine",
@@ -148,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--start", type=Path, help="a model of this recipe to go on from; none for a blank one")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=Size().width)
     parser.add_argument("--layers", type=int, default=Size().layers)
     parser.add_argument("--device", default="cpu")
@@ -156,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     blank = chosen.out / "blank"
     if not (blank / "config.json").exists():
         write_blank(blank, tokeniser(TranslationTasks("train"), size, 2000), size)
-    learner, tasks, options = recipe(blank, chosen.steps, device=chosen.device)
+    learner, tasks, options = recipe(chosen.start or blank, chosen.steps, device=chosen.device, lr=chosen.lr)
     began = time.perf_counter()
     fitted = fit(learner, tasks, replace(options, folder=chosen.out / "run"))
     write_trained(chosen.out / "model", blank, fitted.params)

@@ -45,4 +45,4 @@ def test_training_lowers_the_loss_and_what_is_written_is_what_was_trained(blank,
 
 def test_validation_and_test_dialects_are_not_in_training():
     _, tasks, _ = recipe("anywhere", 1)
-    assert tasks.source.split == "train"
+    assert tasks.source.source.split == "train"

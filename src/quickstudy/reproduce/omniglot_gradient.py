@@ -142,14 +142,15 @@ def _measured(work: Work, case: Case) -> tuple[Row, dict[int, Params], list[floa
 
     def make() -> Row:
         began = time.perf_counter()
+        spent = work.spent(f"{case.label}-{seed}" for seed in runs)
         facts = {
             "updates": case.options.steps,
             "tasks_per_update": case.options.tasks_per_step,
             "transductive": True,
-            "tasks_per_second_in_training": runs[0].info.values["tasks_per_second"],
+            "cpu_seconds_of_a_run": round(spent.processor / len(runs)),
         }
         values = {seed: _accuracies(work, case.learner, params, _tests(case)) for seed, params in trained.items()}
-        seconds = work.spent(f"{case.label}-{seed}" for seed in runs).wall + time.perf_counter() - began
+        seconds = spent.wall + time.perf_counter() - began
         more: dict[str, Any] = {"published": case.published, "published_source": case.source, "facts": facts}
         return measured(f"{case.name}, {case.ways}-way 1-shot", METRIC, values, seconds, **more)
 

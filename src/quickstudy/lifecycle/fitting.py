@@ -33,6 +33,7 @@ from quickstudy.lifecycle.methods import (
     spec_facts,
     spec_from_facts,
 )
+from quickstudy.lifecycle.trained_files import check_made_for
 from quickstudy.tasks.table import class_text, listed
 
 KEPT = 0.95
@@ -165,13 +166,7 @@ def open_adapter(adapter: Adapter, encoder: TextEncoder | None = None) -> Answer
             raise ValueError(f"scope {scope!r} is none of {', '.join(get_args(ScoreKind))}")
     except (KeyError, ValueError) as error:
         raise InputError(f"this adapter cannot be used to answer texts: {error}; make it with `adapt`") from error
-    base = encoder.fingerprint
-    if adapter.base is None or adapter.base.digest != base.digest:
-        was = "nothing" if adapter.base is None else f"{adapter.base.name!r} (weights {adapter.base.digest[:12]})"
-        raise InputError(
-            f"the adapter was made for {was}, the base is now {base.name!r} (weights {base.digest[:12]}); give that "
-            "base or adapt again"
-        )
+    check_made_for(adapter, encoder.fingerprint)
     method = build_method(spec, encoder)
     learned = replace(adapter, tensors=_part(adapter, _ADAPTER, encoder.device), facts=learner_facts)
     return Answering(method, _part(adapter, _META, encoder.device), learned, float(temperature), threshold, scope)

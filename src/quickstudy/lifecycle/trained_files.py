@@ -16,7 +16,7 @@ from quickstudy.core.files import (
     write_json,
     write_tensors,
 )
-from quickstudy.core.types import Fingerprint, Json, Params
+from quickstudy.core.types import Adapter, Fingerprint, Json, Params
 from quickstudy.version import VERSION
 
 SCHEMA = 1
@@ -86,6 +86,20 @@ def check_trained_on(folder: Path | str, trained: Fingerprint, base: Fingerprint
         raise InputError(
             f"{folder}: was trained on {trained.name!r} (weights {trained.digest[:12]}), the base is "
             f"{base.name!r} (weights {base.digest[:12]}); give that base or train again"
+        )
+
+
+def check_made_for(adapter: Adapter, base: Fingerprint) -> None:
+    """The base is what the adapter was made for.
+
+    Raises:
+        InputError: it has other weights.
+    """
+    if adapter.base is None or adapter.base.digest != base.digest:
+        was = "nothing" if adapter.base is None else f"{adapter.base.name!r} (weights {adapter.base.digest[:12]})"
+        raise InputError(
+            f"the adapter was made for {was}, the base is now {base.name!r} (weights {base.digest[:12]}); give that "
+            "base or adapt again"
         )
 
 

@@ -12,6 +12,7 @@ from quickstudy.core.files import atomic_folder, read_json, write_json
 from quickstudy.core.types import Adapter, Json, Params
 from quickstudy.deltas.peft_format import write_peft
 from quickstudy.lifecycle.adapter_folders import EXAMPLES
+from quickstudy.lifecycle.trained_files import check_made_for
 from quickstudy.lifecycle.writing_methods import WritingMethod, build_writing, model_from_facts, writing_from_facts
 from quickstudy.lifecycle.written_examples import WrittenExamples
 
@@ -99,13 +100,7 @@ def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[Writing
         raise InputError(f"this adapter cannot be used to write: {error}; make it from prompts again") from error
     if base is not None:
         there = replace(there, name=base.name, revision=base.revision, device=base.device)
-    found = there.fingerprint
-    if adapter.base is None or adapter.base.digest != found.digest:
-        was = "nothing" if adapter.base is None else f"{adapter.base.name!r} (weights {adapter.base.digest[:12]})"
-        raise InputError(
-            f"the adapter was made for {was}, the base is now {found.name!r} (weights {found.digest[:12]}); give that "
-            "base or adapt again"
-        )
+    check_made_for(adapter, there.fingerprint)
     moved = {name: tensor.to(there.device) for name, tensor in adapter.tensors.items()}
     still = {name.removeprefix(_META): moved.pop(name) for name in list(moved) if name.startswith(_META)}
     return build_writing(spec, there), still, replace(adapter, tensors=moved, facts=learned)

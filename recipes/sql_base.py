@@ -11,6 +11,7 @@ model that knows them all writes no others.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +22,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from quickstudy.backbones import CausalLM
-from quickstudy.core.types import Params
+from quickstudy.backbones.pretrained import SHIPPED
+from quickstudy.core.types import Json, Params
 from quickstudy.deltas import Full
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.network import Network
+from quickstudy.lifecycle.writing_methods import WritingSpec, language_model_of
+from quickstudy.lifecycle.writing_start import SHIPPED_AS, WritingStart, save_writing_start
 from quickstudy.tasks.sql.respelled import Respelled
 from quickstudy.tasks.sql.tasks import TranslationTasks
 from quickstudy.tasks.text_tasks import EncodedTextTasks, TextTaskSource
 from quickstudy.training import FitOptions, fit
 
+NAME = "quickstudy-sql"
 END, BEGIN, PAD = "</s>", "<s>", "<pad>"
 
 
@@ -147,6 +152,16 @@ def write_trained(folder: Path, blank: Path, params: Params) -> None:
     PreTrainedTokenizerFast.from_pretrained(blank).save_pretrained(folder)
 
 
+def ship(model: Path, provenance: Json) -> None:
+    """Puts the model into the package, and beside it that `auto` reads examples with it in context."""
+    place = SHIPPED[NAME]
+    place.mkdir(parents=True, exist_ok=True)
+    for path in sorted(model.iterdir()):
+        shutil.copyfile(path, place / path.name)
+    start = WritingStart(WritingSpec("demonstrations"), language_model_of(NAME), {}, provenance)
+    save_writing_start(place.with_name(f"{SHIPPED_AS}-{NAME}"), start)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, and goes on where an interrupted run stopped."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -157,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=Size().width)
     parser.add_argument("--layers", type=int, default=Size().layers)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--ship", action="store_true", help="put what was trained into the package")
     chosen = parser.parse_args(arguments)
     size = replace(Size(), width=chosen.width, layers=chosen.layers)
     blank = chosen.out / "blank"
@@ -166,6 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.perf_counter()
     fitted = fit(learner, tasks, replace(options, folder=chosen.out / "run"))
     write_trained(chosen.out / "model", blank, fitted.params)
+    if chosen.ship:
+        values = dict(fitted.info.values)
+        ship(
+            chosen.out / "model",
+            {"recipe": "recipes.sql_base", "start": chosen.start.name if chosen.start else "", "values": values},
+        )
     print(f"loss {fitted.history[-1]['loss']:.3f} after {time.perf_counter() - began:.0f} s")
 
 

@@ -21,6 +21,7 @@ BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast
 OPTIONS = "the options of a command are the arguments of its function"
 EXCEPTIONS = {
     "arguments cli/adapt.py::adapt": OPTIONS,
+    "arguments cli/demo.py::demo": OPTIONS,
     "arguments cli/estimate.py::estimate": OPTIONS,
     "arguments cli/evaluate.py::evaluate": OPTIONS,
     "arguments cli/predict.py::predict": OPTIONS,

@@ -21,6 +21,9 @@ from quickstudy.core.types import Fingerprint
 PACKAGED = "minilm"
 """The encoder that is installed with this package: sentence-transformers/all-MiniLM-L6-v2."""
 
+SHIPPED = {"quickstudy-sql": Path(__file__).parent.parent / "shipped" / "quickstudy-sql"}
+"""Language models that come within this package, and where they lie."""
+
 Kind: TypeAlias = Literal["encoder", "causal", "seq2seq"]
 """Which of transformers' Auto classes reads it."""
 
@@ -60,7 +63,8 @@ def load_base(
     """The model called `name`: the same object for the same unchanged files, a new one when the files changed.
 
     Args:
-        name: `"minilm"`, a folder, or a name on the Hugging Face hub. Only safetensors weights are read.
+        name: `"minilm"`, `"quickstudy-sql"`, a folder, or a name on the Hugging Face hub. Only safetensors weights are
+            read.
         revision: of a hub name.
         dtype: of its weights.
         device: where they lie.
@@ -79,11 +83,13 @@ def load_base(
 
 
 def source_of(name: str) -> str:
-    """What transformers is given for `name`: the installed folder for `"minilm"`, else `name` itself.
+    """What transformers is given for `name`: the installed folder for `"minilm"` and what ships, else `name` itself.
 
     Raises:
         NotAvailable: the package with the default weights is not installed.
     """
+    if name in SHIPPED:
+        return str(SHIPPED[name])
     if name != PACKAGED:
         return name
     try:

@@ -131,8 +131,9 @@ def _load(
     fingerprint = Fingerprint(name, revision, digest_of(model.state_dict()))
     model = model.eval().requires_grad_(False)
     if quantised:
-        model = quantise(model.to(dtype=dtype), quantised, device)
-    model = model.to(device=device) if quantised else model.to(device=device, dtype=dtype)
+        model = quantise(model.to(dtype=dtype), quantised, device).to(device=device)
+    else:
+        model = model.to(device=device, dtype=dtype)
     return Base(model, tokenizer, fingerprint, threading.Lock())
 
 

@@ -100,6 +100,12 @@ def query_score(learner: Learner, params: Params, episode: Episode) -> Tensor:
     return weighted_mean(torch.where(query.weights > 0, errors, 0.0), query.weights)
 
 
+def each_score(learner: Learner, params: Params, tasks: TaskSource, episodes: int, seed: int) -> Tensor:
+    """[task]: the values of `evaluate`, each task by itself and once, since no times are taken."""
+    with torch.no_grad():
+        return torch.stack([query_score(learner, params, each) for each in drawn_tasks(tasks, episodes, seed)])
+
+
 def query_scores(learner: Learner, params: Params, episodes: Episode) -> Tensor:
     """[task]: `query_score` of each of a stack of episodes, all of as many ways; takes no times, keeps no graph."""
     with torch.no_grad():

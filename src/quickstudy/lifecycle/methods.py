@@ -149,11 +149,8 @@ def start_params(method: Method, seed: int) -> Params:
 
 def spec_facts(spec: MethodSpec) -> Json:
     """`spec` as JSON."""
-    lora = None if spec.lora is None else {**asdict(spec.lora), "targets": list(spec.lora.targets)}
-    if lora is not None and spec.lora is not None and spec.lora.layers is not None:
-        lora["layers"] = list(spec.lora.layers)
     settings = {"settings": dict(spec.settings), "held_out_settings": dict(spec.held_out_settings)}
-    return {**asdict(spec), **settings, "lora": lora}
+    return {**asdict(spec), **settings, "lora": lora_facts(spec.lora)}
 
 
 def spec_from_facts(facts: Json) -> MethodSpec:
@@ -163,14 +160,30 @@ def spec_from_facts(facts: Json) -> MethodSpec:
         ValueError: `facts` are not that.
     """
     try:
-        lora = facts["lora"]
-        if lora is not None:
-            layers = None if lora["layers"] is None else tuple(lora["layers"])
-            lora = LoRA(**{**lora, "targets": tuple(lora["targets"]), "layers": layers})
         settings = {name: tuple(facts[name].items()) for name in ("settings", "held_out_settings")}
-        return MethodSpec(**{**facts, **settings, "lora": lora})
+        return MethodSpec(**{**facts, **settings, "lora": lora_from_facts(facts["lora"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"is not a method: {error}") from error
+
+
+def lora_facts(lora: LoRA | None) -> Json:
+    """`lora` as JSON."""
+    if lora is None:
+        return None
+    layers = None if lora.layers is None else list(lora.layers)
+    return {**asdict(lora), "targets": list(lora.targets), "layers": layers}
+
+
+def lora_from_facts(facts: Json) -> LoRA | None:
+    """The delta that `lora_facts` wrote.
+
+    Raises:
+        KeyError, TypeError: `facts` are not that.
+    """
+    if facts is None:
+        return None
+    layers = None if facts["layers"] is None else tuple(facts["layers"])
+    return LoRA(**{**facts, "targets": tuple(facts["targets"]), "layers": layers})
 
 
 def encoder_of(base: str | TextEncoder) -> TextEncoder:

@@ -6,8 +6,8 @@ import torch
 
 from quickstudy.core.types import Json
 from quickstudy.lifecycle.writer import FewShotWriter
-from quickstudy.tasks.sql.scores import Score, score
-from quickstudy.tasks.sql.tasks import SQLTask, TranslationTasks
+from quickstudy.tasks.sql.scores import score_task
+from quickstudy.tasks.sql.tasks import TranslationTasks
 
 
 def sql_demo(writer: FewShotWriter, seed: int = 0, examples: int = 10, asked: int = 10) -> Json:
@@ -32,7 +32,7 @@ def sql_demo(writer: FewShotWriter, seed: int = 0, examples: int = 10, asked: in
     before = writer.before(prompts).tolist()
     writer.fit([pair.prompt for pair in task.support], [pair.completion for pair in task.support])
     after = writer.predict(prompts).tolist()
-    scores = [_scores(task, texts) for texts in (before, after)]
+    scores = [score_task(task, texts, run=False) for texts in (before, after)]
     queries = [
         {
             "prompt": pair.prompt,
@@ -54,7 +54,3 @@ def sql_demo(writer: FewShotWriter, seed: int = 0, examples: int = 10, asked: in
         },
         "adapt_seconds": writer.info_.values["adapt_seconds"],
     }
-
-
-def _scores(task: SQLTask, texts: list[str]) -> list[Score]:
-    return [score(text, pair, task.dialect) for text, pair in zip(texts, task.query, strict=True)]

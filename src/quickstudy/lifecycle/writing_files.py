@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quickstudy.core.adapter_files import load_adapter
+from quickstudy.core.adapter_files import FACTS
+from quickstudy.core.files import read_json
 from quickstudy.core.types import Json
 from quickstudy.lifecycle.adapting import TableColumns
 from quickstudy.lifecycle.writer import FewShotWriter
@@ -88,9 +89,10 @@ def holds_writer(folder: Path) -> bool:
     """Whether the adapter in `folder` is one of a language model.
 
     Raises:
-        FileRefused: a file is missing or damaged.
+        FileRefused: its facts are missing or damaged; its tensors are not read.
     """
-    return is_writer(load_adapter(folder))
+    described = read_json(folder / FACTS)
+    return isinstance(described, dict) and is_writer(described.get("facts"))
 
 
 def write_texts(writer: FewShotWriter, prompts: Sequence[str]) -> tuple[tuple[Written, ...], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,9 +36,9 @@ class KeptWriter:
     examples: WrittenExamples | None
 
 
-def is_writer(adapter: Adapter) -> bool:
-    """Whether the adapter is one of a language model that writes."""
-    return "writes" in adapter.facts
+def is_writer(facts: Json) -> bool:
+    """Whether the facts are those of the adapter of a language model that writes."""
+    return isinstance(facts, Mapping) and "writes" in facts
 
 
 def save_writer(folder: Path | str, kept: KeptWriter) -> None:
@@ -63,7 +64,7 @@ def load_writer(folder: Path | str) -> KeptWriter:
     """
     adapter = load_adapter(folder)
     path = Path(folder) / FACTS
-    if not is_writer(adapter):
+    if not is_writer(adapter.facts):
         raise InputError(f"{path}: is not the adapter of a language model; make one from prompts and completions")
     choices = adapter.facts.get("choices")
     if not isinstance(choices, dict) or {name: type(value) for name, value in choices.items()} != _CHOICES:

@@ -21,7 +21,7 @@ from quickstudy.deltas.lora import LoRA
 from quickstudy.learners.base import Learner
 from quickstudy.learners.names import learner_class
 from quickstudy.learners.network import Network
-from quickstudy.lifecycle.methods import Plain
+from quickstudy.lifecycle.methods import Plain, lora_facts, lora_from_facts
 
 _MODEL_FIELDS = ("name", "revision", "max_tokens", "between", "chat", "dtype", "objective", "quantised")
 
@@ -144,8 +144,7 @@ def build_writing(spec: WritingSpec, base: CausalLM) -> WritingMethod:
 
 def writing_facts(spec: WritingSpec) -> Json:
     """`spec` as JSON."""
-    lora = None if spec.lora is None else {**asdict(spec.lora), "targets": list(spec.lora.targets)}
-    return {**asdict(spec), "settings": dict(spec.settings), "lora": lora}
+    return {**asdict(spec), "settings": dict(spec.settings), "lora": lora_facts(spec.lora)}
 
 
 def writing_from_facts(facts: Json) -> WritingSpec:
@@ -155,10 +154,8 @@ def writing_from_facts(facts: Json) -> WritingSpec:
         ValueError: `facts` are not that.
     """
     try:
-        lora = facts["lora"]
-        if lora is not None:
-            lora = LoRA(**{**lora, "targets": tuple(lora["targets"])})
-        return WritingSpec(**{**facts, "settings": tuple(facts["settings"].items()), "lora": lora})
+        settings = tuple(facts["settings"].items())
+        return WritingSpec(**{**facts, "settings": settings, "lora": lora_from_facts(facts["lora"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"is not a method: {error}") from error
 

@@ -21,7 +21,7 @@ from quickstudy.core.optimisers import Adam
 from quickstudy.core.types import Params
 from quickstudy.deltas.head import Head
 from quickstudy.deltas.lora import LoRA
-from quickstudy.evaluation.protocol import evaluate
+from quickstudy.evaluation.protocol import each_score
 from quickstudy.evaluation.writing import WritingScores, evaluate_writing
 from quickstudy.learners.base import Learner
 from quickstudy.learners.blackbox.hyper_lora import HyperLoRA
@@ -68,6 +68,11 @@ class Sizes:
     queries: int = 10
     most: int = 256
     tasks_per_step: int = 4
+
+
+QUICK = Sizes(
+    updates=1, tests=2, validations=1, rates=(3e-3,), steps=(2,), shots=5, queries=2, most=80, tasks_per_step=1
+)
 
 
 @dataclass(frozen=True)
@@ -167,16 +172,16 @@ class Arm:
 def run(work: Work) -> list[Row]:
     """Rows of the arms, then those of the controls; draws the accuracies."""
     base = language_model(work.device)
-    sizes = Sizes(1, 2, 1, (3e-3,), (2,), 5, 2, 80, 1) if work.quick else Sizes()
+    sizes = QUICK if work.quick else Sizes()
     drawn = asked_tasks(sizes)
     found = trained(work, base, sizes)
     arms = [*_from_starts(work, base, found, sizes), *_without_training(work, base, sizes)]
-    rows = [_row(work, arm, base, drawn, sizes.most) for arm in arms]
+    rows = [_row(work, arm, base, drawn, sizes) for arm in arms]
     shuffled = [_shuffled(task, number) for number, task in enumerate(drawn)]
     for arm in arms[: len(found)]:
         control = replace(arm, label=f"{arm.label}-shuffled", name=f"control: {arm.name}, completions dealt out anew")
-        rows.append(_row(work, control, base, shuffled, sizes.most))
-    rows += [_written(work, name, write, drawn) for name, write in MODELLESS.items()]
+        rows.append(_row(work, control, base, shuffled, sizes))
+    rows += [_written(work, name, write, drawn, sizes) for name, write in MODELLESS.items()]
     work.picture(partial(_draw, rows), size=(7.0, 4.0))
     return rows
 
@@ -201,13 +206,9 @@ def tuned(work: Work, label: str, base: CausalLM, params: Params, sizes: Sizes) 
 
     def measure() -> list[list[float]]:
         tasks = EncodedTextTasks(TranslationTasks("validation", sizes.shots, sizes.queries), base.batch)
+        drawing = sizes.validations, SEED_OF_VALIDATION_TASKS
         return [
-            [
-                evaluate(
-                    adapting(base, steps, rate), params, tasks, sizes.validations, SEED_OF_VALIDATION_TASKS, "loop"
-                ).mean
-                for rate in sizes.rates
-            ]
+            [float(each_score(adapting(base, steps, rate), params, tasks, *drawing).mean()) for rate in sizes.rates]
             for steps in sizes.steps
         ]
 
@@ -246,20 +247,20 @@ def _without_training(work: Work, base: CausalLM, sizes: Sizes) -> list[Arm]:
     ]
 
 
-def _row(work: Work, arm: Arm, base: CausalLM, drawn: Sequence[SQLTask], most: int) -> Row:
+def _row(work: Work, arm: Arm, base: CausalLM, drawn: Sequence[SQLTask], sizes: Sizes) -> Row:
     def make() -> Row:
         began = time.perf_counter()
         scores: dict[int, WritingScores] = {}
         more: dict[str, list[float]] = {"exact": [], "parses": []}
         tasks = EncodedTextTasks(TranslationTasks("test"), base.batch)
         for seed, params in arm.params.items():
-            scores[seed] = evaluate_writing(arm.learner, params, tasks, drawn, partial(equal_trees, more), most)
+            scores[seed] = evaluate_writing(arm.learner, params, tasks, drawn, partial(equal_trees, more), sizes.most)
         seconds = arm.seconds + time.perf_counter() - began
-        facts = {**arm.facts, **{f"{name}_percent": sum(each) / len(each) for name, each in more.items()}}
+        facts = {**arm.facts, **_percents(more)}
         facts["adapt_seconds_median"] = float(torch.cat([each.adapt_seconds for each in scores.values()]).median())
         return measured(arm.name, METRIC, {seed: each.values for seed, each in scores.items()}, seconds, facts=facts)
 
-    return work.row(f"row-{arm.label}", [arm.label, repr(arm.learner), dict(arm.facts), len(drawn)], make)
+    return work.row(f"row-{arm.label}", [repr(arm.learner), dict(arm.facts), list(arm.params), repr(sizes)], make)
 
 
 def equal_trees(more: Mapping[str, list[float]], task: SQLTask, texts: Sequence[str]) -> float:
@@ -270,17 +271,23 @@ def equal_trees(more: Mapping[str, list[float]], task: SQLTask, texts: Sequence[
     return 100 * sum(score.equal_tree for score in scores) / len(scores)
 
 
-def _written(work: Work, name: str, write: Callable[[SQLTask], Sequence[str]], drawn: Sequence[SQLTask]) -> Row:
+def _written(
+    work: Work, name: str, write: Callable[[SQLTask], Sequence[str]], drawn: Sequence[SQLTask], sizes: Sizes
+) -> Row:
     """The row of a control without a model."""
 
     def make() -> Row:
         began = time.perf_counter()
         more: dict[str, list[float]] = {"exact": [], "parses": []}
         values = torch.tensor([equal_trees(more, task, write(task)) for task in drawn])
-        facts = {f"{name}_percent": sum(each) / len(each) for name, each in more.items()}
-        return measured(f"control: {name}", METRIC, {0: values}, time.perf_counter() - began, facts=facts)
+        seconds = time.perf_counter() - began
+        return measured(f"control: {name}", METRIC, {0: values}, seconds, facts=_percents(more))
 
-    return work.row(f"row-{name}", [name, len(drawn)], make)
+    return work.row(f"row-{name}", [name, repr(sizes)], make)
+
+
+def _percents(more: Mapping[str, list[float]]) -> dict[str, float]:
+    return {f"{name}_percent": sum(each) / len(each) for name, each in more.items()}
 
 
 def _shuffled(task: SQLTask, number: int) -> SQLTask:

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from quickstudy.backbones.text_encoder import TextEncoder
 from quickstudy.core.types import Params
-from quickstudy.evaluation.drawing import drawn_tasks
-from quickstudy.evaluation.protocol import query_score
+from quickstudy.evaluation.protocol import each_score
 from quickstudy.lifecycle.initialisation import chosen_method
 from quickstudy.lifecycle.methods import METHODS, Method, build_method, start_params
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Reproduction, Row, Work, measured
@@ -75,9 +73,7 @@ def accuracies(
     epochs, rate = settings
     named = dict(METHODS["auto"].settings) | {"epochs": epochs, "rate": rate}
     learner = build_method(replace(method.spec, settings=tuple(named.items())), method.encoder).learner
-    with torch.no_grad():
-        found = [query_score(learner, params, episode) for episode in drawn_tasks(tasks(method, table), *drawing)]
-    return 100 * torch.stack(found)
+    return 100 * each_score(learner, params, tasks(method, table), *drawing)
 
 
 def _rate(work: Work, method: Method, name: str, params: Params, table: Table, sizes: Sizes) -> float:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from ciphers import Ciphers
+from stacked_tasks import assert_stacked_are_as_alone
 
 from quickstudy.backbones import CausalLM
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD, Adam
 from quickstudy.core.types import Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
 from quickstudy.deltas import LoRA
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.protocol import evaluate
@@ -74,13 +74,7 @@ def test_a_stack_of_tasks_gives_the_loss_of_each_alone(backbone, tasks):
     params = {name: tensor + 0.1 * torch.randn(tensor.shape, generator=draws) for name, tensor in params.items()}
     episodes = [tasks.sample(draws) for _ in range(3)]
     assert len({episode.support.inputs["input_ids"].shape for episode in episodes}) > 1
-    for mode in ("vmap", "loop"):
-        losses, gradients = mean_loss_and_gradients(learner.loss, params, stack_episodes(episodes), mode)
-        alone = [mean_loss_and_gradients(learner.loss, params, stack_episodes([each]), "loop") for each in episodes]
-        torch.testing.assert_close(losses, torch.cat([loss for loss, _ in alone]), atol=1e-5, rtol=1e-5)
-        for name, gradient in gradients.items():
-            expected = torch.stack([each[name] for _, each in alone]).mean(0)
-            torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
+    assert_stacked_are_as_alone(learner, params, episodes)
 
 
 def test_reptile_joins_a_support_and_a_query_of_other_lengths(backbone):

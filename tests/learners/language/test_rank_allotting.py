@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from ciphers import Ciphers
+from stacked_tasks import assert_stacked_are_as_alone
 
 from quickstudy.backbones import CausalLM
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD, Adam
 from quickstudy.core.types import Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
 from quickstudy.deltas import AdaLoRA, LoRA, RankBudget, read_peft, write_peft
 from quickstudy.deltas.adalora import ranks
 from quickstudy.learners.losses import weighted_loss
@@ -89,13 +89,7 @@ def test_meta_gradients_of_stacked_tasks_are_those_of_each_alone(order, backbone
     params = {name: tensor + 0.1 * torch.randn(tensor.shape, generator=draws) for name, tensor in params.items()}
     tasks = EncodedTextTasks(Ciphers(), backbone.batch)
     episodes = [tasks.sample(draws) for _ in range(2)]
-    for mode in ("vmap", "loop"):
-        losses, gradients = mean_loss_and_gradients(learner.loss, params, stack_episodes(episodes), mode)
-        alone = [mean_loss_and_gradients(learner.loss, params, stack_episodes([each]), "loop") for each in episodes]
-        torch.testing.assert_close(losses, torch.cat([loss for loss, _ in alone]), atol=1e-5, rtol=1e-5)
-        for name, gradient in gradients.items():
-            expected = torch.stack([each[name] for _, each in alone]).mean(0)
-            torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
+    assert_stacked_are_as_alone(learner, params, episodes)
 
 
 def test_frozen_ranks_and_other_deltas_are_left_as_they_are(backbone):

@@ -29,6 +29,7 @@ from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.network import Network
 from quickstudy.lifecycle.writing_methods import WritingSpec, language_model_of
 from quickstudy.lifecycle.writing_start import SHIPPED_AS, WritingStart, save_writing_start
+from quickstudy.tasks.sql.grammar import Grammar
 from quickstudy.tasks.sql.respelled import Respelled
 from quickstudy.tasks.sql.tasks import TranslationTasks
 from quickstudy.tasks.text_tasks import EncodedTextTasks, TextTaskSource
@@ -122,7 +123,7 @@ def recipe(
     """The learner on the model in `folder`, its tasks and the options of the run."""
     base = backbone(folder, device)
     learner = Demonstrations(Network(base, Full(), device=device), along=True)
-    source = source or Respelled(TranslationTasks("train", shots=(2, 10), queries=1))
+    source = source or Respelled(TranslationTasks("train", shots=(2, 10), queries=1, grammar=Grammar((1, 4))), most=0.9)
     tasks = EncodedTextTasks(source, base.batch)
     options = FitOptions(
         steps=steps,
@@ -140,16 +141,16 @@ def recipe(
     return learner, tasks, options
 
 
-def write_trained(folder: Path, blank: Path, params: Params) -> None:
-    """Writes the model in `blank` with trained weights, in bfloat16."""
-    model = AutoModelForCausalLM.from_pretrained(blank)
+def write_trained(folder: Path, start: Path, params: Params) -> None:
+    """Writes the model in `start` with trained weights, in bfloat16."""
+    model = AutoModelForCausalLM.from_pretrained(start)
     prefix = "body.model."
     weights = {name.removeprefix(prefix): tensor for name, tensor in params.items() if name.startswith(prefix)}
     missing, unknown = model.load_state_dict(weights, strict=False)
     if unknown or set(missing) - {"lm_head.weight"}:
         raise RuntimeError(f"the trained weights lack {missing} and have {unknown}, which the model has not")
     model.to(torch.bfloat16).save_pretrained(folder)
-    PreTrainedTokenizerFast.from_pretrained(blank).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(start).save_pretrained(folder)
 
 
 def ship(model: Path, provenance: Json) -> None:
@@ -175,13 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--ship", action="store_true", help="put what was trained into the package")
     chosen = parser.parse_args(arguments)
     size = replace(Size(), width=chosen.width, layers=chosen.layers)
-    blank = chosen.out / "blank"
-    if not (blank / "config.json").exists():
-        write_blank(blank, tokeniser(TranslationTasks("train"), size, 2000), size)
-    learner, tasks, options = recipe(chosen.start or blank, chosen.steps, device=chosen.device, lr=chosen.lr)
+    start: Path = chosen.start or chosen.out / "blank"
+    if chosen.start is None and not (start / "config.json").exists():
+        write_blank(start, tokeniser(TranslationTasks("train"), size, 2000), size)
+    learner, tasks, options = recipe(start, chosen.steps, device=chosen.device, lr=chosen.lr)
     began = time.perf_counter()
     fitted = fit(learner, tasks, replace(options, folder=chosen.out / "run"))
-    write_trained(chosen.out / "model", blank, fitted.params)
+    write_trained(chosen.out / "model", start, fitted.params)
     if chosen.ship:
         values = dict(fitted.info.values)
         ship(

@@ -15,6 +15,8 @@ from torch import Tensor
 LONGEST = 16
 """Lists with more entries are described by a digest."""
 
+ABSENT = "absent"
+
 
 def described(value: Any, name: str) -> dict[str, str]:
     """Dotted name below `name` -> what is there.
@@ -47,10 +49,13 @@ def tensor_digest(tensor: Tensor) -> str:
 
 
 def first_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """A sentence part that names the first field that differs; "" where all are the same."""
+    """A sentence part that names the first field that differs; "" where all are the same.
+
+    A field that is None is as good as absent: that is what a field says that came with a later version and is not used.
+    """
     for name in [*before, *(name for name in now if name not in before)]:
-        was, is_now = before.get(name, "absent"), now.get(name, "absent")
-        if was != is_now:
+        was, is_now = before.get(name, ABSENT), now.get(name, ABSENT)
+        if was != is_now and not {was, is_now} <= {ABSENT, repr(None)}:
             return f"{name} was {was[:200]}, is now {is_now[:200]}"
     return ""
 

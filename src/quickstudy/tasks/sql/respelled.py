@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from quickstudy.core.errors import TaskError
+from quickstudy.tasks.sql import words
 from quickstudy.tasks.sql.schemas import seeded
 from quickstudy.tasks.text_tasks import Pair, TextTask, TextTaskSource, WritingTask
 
@@ -21,7 +22,13 @@ QUOTES = '"`[]'
 NEW_QUOTES = "`^|!$@?;:&\\"
 """What they may become; none of those that invented dialects of validation and test quote by."""
 
-SIGNS = "!@$%^&*|:~?/<>=+-#"
+SIGNS = "!@$%^&*|:~?/<>=+-#.{}[]"
+PUNCTUATION = {"(": "[{<^:", ")": "]}>$;", ",": ";|:&/"}
+"""Signs that part arguments, and what they may become: an opening one goes with the closing one of the same place."""
+
+NAMES = tuple(row for _, row in words.TABLES) + words.ALIASES + words.QUERY_NAMES
+"""Words that prompts have too, as names."""
+
 BEGINNINGS: tuple[str, ...] = (
     "b",
     "br",
@@ -58,7 +65,8 @@ class Respelled(TextTaskSource):
 
     Attributes:
         source: of translations from canonical SQL, whose words are in capitals and whose names are not.
-        most: each word and sign is respelled with a probability that is drawn for each task, from 0 to this.
+        most: each word, operator and quotation mark is respelled with a probability that is drawn for each task, from 0
+            to this; brackets and commas with a third of it.
 
     Raises:
         TaskError: at the first task, if `most` is not between 0 and 1.
@@ -80,11 +88,11 @@ class Respelled(TextTaskSource):
 
 @dataclass(frozen=True)
 class _Spelling:
-    """Word in small letters, operator or quotation mark -> how it is written."""
+    """Word in small letters, operator or single sign -> how it is written."""
 
     words: dict[str, str]
     operators: dict[str, str]
-    quotes: dict[int, str]
+    signs: dict[int, str]
 
     @classmethod
     def drawn(cls, pairs: Iterable[Pair], share: float, rng: random.Random) -> _Spelling:
@@ -93,13 +101,10 @@ class _Spelling:
         known = sorted(
             {word.lower() for pair in pairs for word in WORD.findall(pair.completion) if _of_sql(word, pair)}
         )
-        words = {word: _word(rng) for word in known if rng.random() < share}
-        signs = sorted(set(OPERATOR.findall(texts)))
-        operators = {sign: _operator(rng) for sign in signs if rng.random() < share}
-        free = [sign for sign in NEW_QUOTES if sign not in texts]
-        rng.shuffle(free)
-        present = [sign for sign in QUOTES if sign in texts and rng.random() < share]
-        return cls(words, operators, {ord(old): new for old, new in zip(present, free, strict=False)})
+        spelled = {word: _phrase(rng) for word in known if rng.random() < share}
+        found = sorted(set(OPERATOR.findall(texts)))
+        operators = {sign: _operator(rng) for sign in found if rng.random() < share}
+        return cls(spelled, operators, _signs(texts, share, rng))
 
     def of(self, pair: Pair) -> str:
         """The completion of `pair`, spelled so."""
@@ -113,7 +118,7 @@ class _Spelling:
 
         text = WORD.sub(spelled, pair.completion)
         text = OPERATOR.sub(lambda found: self.operators.get(found[0], found[0]), text)
-        return text.translate(self.quotes)
+        return text.translate(self.signs)
 
 
 def _of_sql(word: str, pair: Pair) -> bool:
@@ -122,13 +127,35 @@ def _of_sql(word: str, pair: Pair) -> bool:
     return word.upper() in there or word.lower() not in {other.lower() for other in there}
 
 
+def _phrase(rng: random.Random) -> str:
+    """One to three made-up words; some of them are words that tables and columns are called by."""
+    count = rng.choices((1, 2, 3), (12, 4, 1))[0]
+    return " ".join(rng.choice(NAMES) if rng.random() < 0.25 else _word(rng) for _ in range(count))
+
+
 def _word(rng: random.Random) -> str:
     def part() -> str:
-        count = rng.choice((1, 2, 2, 3))
+        count = rng.choice((1, 1, 2, 2))
         return "".join(rng.choice(BEGINNINGS) + rng.choice(MIDDLES) + rng.choice(ENDINGS) for _ in range(count))
 
-    return f"{part()}_{part()}" if rng.random() < 0.2 else part()
+    return f"{part()}_{part()}" if rng.random() < 0.1 else part()
 
 
 def _operator(rng: random.Random) -> str:
     return "".join(rng.choice(SIGNS) for _ in range(rng.choice((1, 1, 2, 2, 3))))
+
+
+def _signs(texts: str, share: float, rng: random.Random) -> dict[int, str]:
+    """Code of a quotation mark, bracket or comma -> what stands for it, which is not in the texts."""
+    free = [sign for sign in NEW_QUOTES if sign not in texts]
+    rng.shuffle(free)
+    present = [sign for sign in QUOTES if sign in texts and rng.random() < share]
+    made = dict(zip(present, free, strict=False))
+    taken = set(texts) | set(made.values())
+    brackets = [pair for pair in zip(PUNCTUATION["("], PUNCTUATION[")"], strict=True) if not taken & set(pair)]
+    if brackets and rng.random() < share / 3:
+        made["("], made[")"] = rng.choice(brackets)
+    commas = [sign for sign in PUNCTUATION[","] if sign not in taken | set(made.values())]
+    if commas and rng.random() < share / 3:
+        made[","] = rng.choice(commas)
+    return {ord(old): new for old, new in made.items()}

@@ -15,8 +15,8 @@ MethodOption = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="auto, logistic, ridge or protonet; for a language model auto, lora, in_context or nearest; or the folder "
-        "of a trained initialisation.",
+        help="auto, logistic, ridge or protonet; for a language model auto, lora, tuned, in_context or nearest; or the "
+        "folder of a trained initialisation.",
         show_default="auto",
     ),
 ]

@@ -13,7 +13,7 @@ from quickstudy.core.errors import TaskError
 from quickstudy.core.inner import Loss, Summed
 from quickstudy.core.types import Batch, Episode, Inputs, Params
 from quickstudy.learners.base import Learner
-from quickstudy.learners.language_rows import rows_of
+from quickstudy.learners.language_rows import asked_in_one_row, one_row, rows_of, without_padding
 from quickstudy.learners.network import Network
 
 
@@ -64,6 +64,28 @@ def query_loss(learner: Learner, params: Params, episode: Episode) -> Tensor:
     adapter = learner.adapt(params, episode.support)
     query = blank(episode.query)
     return weighted_loss(learner.predict(params, adapter, query.inputs).mean, query)
+
+
+def text_loss(network: Network, params: Params, support: Batch, query: Batch | None = None) -> Tensor:
+    """The mean cross-entropy of all completions, where the examples stand one after the other as one text: a scalar.
+
+    Args:
+        network: a language model and a delta, without a head.
+        params: its parameters.
+        support: each example sees those before it. Rows of weight 0 are blank, here and below.
+        query: what sees the support, and not each other; None for nothing.
+    """
+    sides = [support, tree_map(lambda leaf: leaf[:0], support) if query is None else query]
+    first, second = (rows_of(side.inputs) for side in sides)
+    row = one_row(first, second)
+    row["asked"] = torch.cat([asked_in_one_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
+    logits = network(params, {name: tensor[None] for name, tensor in without_padding(row).items()})
+    counted = [
+        ((rows["asked"] > 0) * side.weights[:, None]).flatten()
+        for rows, side in zip((first, second), sides, strict=True)
+    ]
+    targets = torch.cat([side.targets.flatten() for side in sides])
+    return token_loss(logits[0], targets, torch.cat(counted))
 
 
 def support_loss(network: Network, support: Batch, rows: int | None = None) -> Loss:

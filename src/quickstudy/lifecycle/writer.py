@@ -52,9 +52,9 @@ class FewShotWriter(BaseEstimator):  # type: ignore[misc] # scikit-learn is unty
     they are kept.
 
     Args:
-        method: `"lora"` (gradient steps on LoRA matrices), `"in_context"` (all examples before each prompt),
-            `"nearest"` (those most like the prompt), the folder of a meta-trained start, or `"auto"`: the start that
-            ships for this base, or else `"lora"`.
+        method: `"lora"` (gradient steps on LoRA matrices), `"in_context"` (all examples before each prompt), `"tuned"`
+            (both), `"nearest"` (the examples most like the prompt), the folder of a meta-trained start, or `"auto"`:
+            the start that ships for this base, or else `"lora"`.
         base: the language model: a folder, a name on the Hugging Face hub, or a `CausalLM`. By a name, a new line is
             put after each prompt.
         most: tokens that are written at most.

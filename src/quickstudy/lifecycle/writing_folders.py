@@ -110,6 +110,8 @@ def open_writer(adapter: Adapter, base: CausalLM | None = None) -> tuple[Writing
 def export_written(folder: Path | str, adapter: Adapter) -> None:
     """Writes the LoRA matrices of a writer's adapter as a PEFT folder.
 
+    Examples that the method puts before each prompt are not in it.
+
     Raises:
         InputError: it has none, or the folder cannot be written.
     """
@@ -119,7 +121,8 @@ def export_written(folder: Path | str, adapter: Adapter) -> None:
             f"the method {spec.learner!r} leaves the language model as it is, so there are no LoRA matrices to write "
             "as PEFT; adapt with a method that has LoRA"
         )
-    matrices = {name.removeprefix(_META).removeprefix(_BODY): tensor for name, tensor in adapter.tensors.items()}
+    named = {name.removeprefix(_META): tensor for name, tensor in adapter.tensors.items()}
+    matrices = {name.removeprefix(_BODY): tensor for name, tensor in named.items() if name.startswith(_BODY)}
     write_peft(folder, matrices, spec.lora, adapter.facts["base"]["name"], "CAUSAL_LM")
 
 

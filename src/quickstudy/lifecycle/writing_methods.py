@@ -109,12 +109,14 @@ class WritingMethod:
 WRITING: Mapping[str, WritingSpec] = MappingProxyType(
     {
         "lora": WritingSpec("maml", lora=LoRA(8, 16, ()), steps=40, rate=1e-3),
+        "tuned": WritingSpec("tuned_demonstrations", lora=LoRA(8, 16, ()), steps=30, rate=1e-3),
         "in_context": WritingSpec("demonstrations"),
         "nearest": WritingSpec("demonstrations", (("choose", "nearest"), ("most", 8))),
     }
 )
-"""The methods that need no training of their own: gradient steps on LoRA matrices from a random start, all examples
-before each prompt, and the eight examples that are most like the prompt."""
+"""The methods that need no training of their own: gradient steps on LoRA matrices from a random start; the same while
+all examples are read in context, which then stand before each prompt too; all examples before each prompt without any
+step; and the eight that are most like it."""
 
 UNADAPTED = WritingSpec("maml")
 """What leaves the base as it is."""

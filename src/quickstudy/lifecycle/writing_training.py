@@ -18,11 +18,12 @@ from quickstudy.tasks.text_tasks import EncodedTextTasks
 from quickstudy.training.loop import fit
 from quickstudy.training.options import FitOptions
 
-LEARNERS = ("maml", "reptile", "meta_sgd", "hyper_lora", "demonstrations")
-"""What can be trained: a start of gradient steps, that with rates, what writes the matrices, and matrices for reading
-examples in context (MetaICL: Min et al., 2022, arXiv 2110.15943)."""
+LEARNERS = ("maml", "reptile", "meta_sgd", "tuned_demonstrations", "hyper_lora", "demonstrations")
+"""What can be trained: a start of gradient steps, that with rates, a start of steps on examples that are read in
+context, what writes the matrices, and matrices for reading examples in context (MetaICL: Min et al., 2022, arXiv
+2110.15943)."""
 
-_GRADIENTS = ("maml", "reptile", "meta_sgd")
+_GRADIENTS = ("maml", "reptile", "meta_sgd", "tuned_demonstrations")
 
 
 @dataclass(frozen=True)

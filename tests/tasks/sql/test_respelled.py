@@ -51,17 +51,22 @@ class Written(TextTaskSource):
 def test_each_word_and_sign_is_spelled_alike_throughout_a_task(seed):
     parts = ("SELECT", "cost AS total", "FROM", "orders", "WHERE", "cost <> cost", "AND", "cost + cost", "> 5")
     whole = "SELECT cost AS total FROM orders WHERE cost <> cost AND cost + cost > 5"
-    source = Written("SELECT cost AS total FROM orders WHERE cost = 5", (*parts[:-1], "cost > 5", whole, "SELECT SELECT"))
+    source = Written(
+        "SELECT cost AS total FROM orders WHERE cost = 5", (*parts[:-1], "cost > 5", whole, "SELECT SELECT")
+    )
     task = Respelled(source, 1.0).draw(torch.Generator().manual_seed(seed))
     *spelled, last, all_of_it, twice = [pair.completion for pair in task.support]
     assert all_of_it == " ".join([*spelled, last.removeprefix("cost ")])
     assert twice == f"{spelled[0]} {spelled[0]}"
-    assert spelled[3] == "orders" and spelled[1].startswith("cost ") and spelled[1].endswith(" total")
+    assert spelled[3] == "orders"
+    assert re.fullmatch("cost .+ total", spelled[1])
 
 
 def test_names_of_functions_and_brackets_are_spelled_in_some_tasks():
     source = Written("SELECT COUNT(cost) FROM orders", ("SELECT COUNT(cost, 5), 6 FROM orders",))
-    made = {Respelled(source, 1.0).draw(torch.Generator().manual_seed(seed)).support[0].completion for seed in range(60)}
+    made = {
+        Respelled(source, 1.0).draw(torch.Generator().manual_seed(seed)).support[0].completion for seed in range(60)
+    }
     assert len(made) > 35
     assert any("(" not in text and ")" not in text for text in made)
     assert any("," not in text for text in made)

@@ -21,14 +21,13 @@ from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.language_rows import (
     Rows,
-    asked_in_one_row,
     likeness,
     one_row,
     prompt_tokens,
     rows_of,
     without_padding,
 )
-from quickstudy.learners.losses import blank, query_loss, token_loss
+from quickstudy.learners.losses import blank, query_loss, text_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
 
@@ -76,17 +75,7 @@ class Demonstrations(Prompting):
         """The cross-entropy of the query's tokens after the support; with `along` that of the support's as well."""
         if not self.along:
             return query_loss(self, params, episode)
-        sides = [blank(episode.support), blank(episode.query)]
-        first, second = (rows_of(side.inputs) for side in sides)
-        row = one_row(first, second)
-        row["asked"] = torch.cat([asked_in_one_row(first["asked"], first["input_ids"].shape[1], 0), row["asked"]])
-        logits = self.network(params, {name: tensor[None] for name, tensor in without_padding(row).items()})
-        counted = [
-            ((rows["asked"] > 0) * side.weights[:, None]).flatten()
-            for rows, side in zip((first, second), sides, strict=True)
-        ]
-        targets = torch.cat([side.targets.flatten() for side in sides])
-        return token_loss(logits[0], targets, torch.cat(counted))
+        return text_loss(self.network, params, blank(episode.support), blank(episode.query))
 
     def adapt(self, params: Params, support: Batch) -> Adapter:  # noqa: ARG002 - the contract's signature
         """The support's `input_ids` and `segments` [example, token], and `prompt`, 1 where a token is of a prompt."""

@@ -6,7 +6,8 @@ from quickstudy.reproduce.base import Work
 
 pytest.importorskip("sqlglot")
 
-from quickstudy.reproduce.sql_dialects import METRIC, SQL_DIALECTS
+from quickstudy.reproduce.sql_arms import METRIC, QUICK
+from quickstudy.reproduce.sql_dialects import SQL_DIALECTS
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sql")
     work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
     found = SQL_DIALECTS.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    assert all((folder / f"picture{label}.png").stat().st_size > 0 for label in ("", "-steps"))
     return {row.name: row for row in found}
 
 
@@ -26,9 +27,19 @@ def test_the_base_reads_examples(rows):
 
 def test_every_arm_has_a_row_and_its_controls(rows):
     trained = [name for name in rows if "training_tasks" in rows[name].facts and not name.startswith("control")]
-    assert len(trained) == 3
+    assert len(trained) == 4
     for name in trained:
         assert f"control: {name}, completions dealt out anew" in rows
-    assert all(row.metric == METRIC and row.tasks == 2 and 0 <= row.mean <= 100 for row in rows.values())
-    for row in rows.values():
-        assert row.facts["exact_percent"] <= row.mean + 1e-6
+    judged = [row for row in rows.values() if row.metric == METRIC]
+    for row in judged:
+        assert row.tasks == 2
+        assert 0 <= row.facts["exact_percent"] <= row.mean + 1e-6 <= 100 + 1e-6
+
+
+def test_curves_of_both_starts_begin_with_the_examples_in_context_alone(rows):
+    untuned = rows["the examples before each query"].mean
+    assert rows["steps in context, random start: 0 steps"].mean == untuned
+    for name in ("steps in context, meta-learned", "steps in context, random start"):
+        assert rows[f"{name}: 2 steps"].facts["steps"] == 2
+    needed = [row for name, row in rows.items() if "best accuracy" in name]
+    assert all(row.mean in QUICK.curve for row in needed)

@@ -1,7 +1,7 @@
-"""The ways to a SQL dialect that are compared: what each starts from, how it was trained, how it adapts, how it is judged.
+"""The ways to a SQL dialect that are compared: what each starts from, how it adapts, and how it is judged.
 
-Every arm starts from the base that ships, takes its own rate and number of steps on validation dialects, and is judged on
-the same test tasks.
+Every arm starts from the base that ships, takes its own rate and number of steps on validation dialects, and is judged
+on the same test tasks.
 """
 
 from __future__ import annotations
@@ -122,15 +122,14 @@ class Start:
 
 
 def starts(base: CausalLM, sizes: Sizes) -> tuple[Start, ...]:
-    """Meta-learned matrices for steps that read in context and for plain ones, those that all tasks were read with and no
-    step was made, and the hypernetwork."""
+    """Meta-learned matrices for steps in context and for plain ones, matrices that all tasks were read with and no step
+    was made, and the hypernetwork."""
     steps, shots, asked = 5, sizes.shots, QUERIES
+    tuned = reading(base, steps, 3e-3)
     read = Demonstrations(network(base), along=True)
     hyper = HyperLoRA(network(base), "examples")
     return (
-        Start(
-            "tuned", "steps in context, meta-learned", reading(base, steps, 3e-3), (steps + 1) * shots + asked, reading
-        ),
+        Start("tuned", "steps in context, meta-learned", tuned, (steps + 1) * shots + asked, reading),
         Start("warm", "steps in context, warm start", read, shots + asked, reading),
         Start("maml", "plain steps, meta-learned (MAML)", plain(base, steps, 1e-2), steps * shots + asked, plain),
         # Reading the examples for the hypernetwork runs forward only.
@@ -200,15 +199,12 @@ def trained_arms(work: Work, base: CausalLM, sizes: Sizes) -> list[Arm]:
     return found
 
 
-def random_arms(work: Work, base: CausalLM, sizes: Sizes) -> list[Arm]:
-    """Both ways from matrices that nothing was learned in."""
+def random_arms(work: Work, base: CausalLM, sizes: Sizes) -> tuple[Arm, Arm]:
+    """Both ways from matrices that nothing was learned in, in context first."""
     params = {0: plain(base, 0, 1e-2).init(torch.Generator().manual_seed(0))}
-    named: list[tuple[str, str, Way]] = [
-        ("tuned-random", "steps in context, random start", reading),
-        ("random", "plain steps, random start (LoRA)", plain),
-    ]
-    arms = [Arm(label, name, way(base, 0, 1e-2), params, way=way) for label, name, way in named]
-    return [with_steps(work, base, arm, sizes) for arm in arms]
+    context = Arm("tuned-random", "steps in context, random start", reading(base, 0, 1e-2), params, way=reading)
+    lora = Arm("random", "plain steps, random start (LoRA)", plain(base, 0, 1e-2), params, way=plain)
+    return with_steps(work, base, context, sizes), with_steps(work, base, lora, sizes)
 
 
 def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
@@ -221,9 +217,8 @@ def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
         tasks = EncodedTextTasks(TranslationTasks("validation", sizes.shots, sizes.queries), base.batch)
         drawing = sizes.validations, SEED_OF_VALIDATION_TASKS
         settings = [(steps, rate) for steps in sizes.steps for rate in sizes.rates]
-        return [
-            (float(each_score(way(base, *each), arm.params[0], tasks, *drawing).mean()), *each) for each in settings
-        ]
+        scores = [each_score(way(base, *each), arm.params[0], tasks, *drawing) for each in settings]
+        return [(float(score.mean()), *each) for score, each in zip(scores, settings, strict=True)]
 
     losses = work.once(f"steps-{arm.label}", [repr(arm.learner), dict(arm.facts), repr(sizes)], measure)
     loss, steps, rate = min(map(tuple, losses))

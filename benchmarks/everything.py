@@ -12,7 +12,7 @@ from report import Row, options_from, rows_from, show_and_write
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "benchmarks.json"
-SCRIPTS = ("answering.py", "meta_training.py", "second_order.py", "adapting.py", "heads.py")
+SCRIPTS = ("answering.py", "meta_training.py", "second_order.py", "adapting.py", "writing.py", "heads.py")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from quickstudy.core.functional import Functional
 from quickstudy.deltas.lora import LoRA, gather_adapters
 from quickstudy.learners.losses import weighted_loss
 
-PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
+PROMPTS, COMPLETIONS = ["abc", "defghijklmno", "q"], ["xyz", "pq", "rstuvw"]
 
 
 def tokens(text):

@@ -363,6 +363,26 @@ def test_unstack_gives_the_episodes_back():
         assert torch.equal(found.query.targets, expected.query.targets)
 
 
+@pytest.mark.parametrize("mode", [*MODES, "threads", "auto"])
+def test_a_list_gives_what_its_stack_does_and_what_runs_alone_is_not_padded(mode):
+    ragged = [episode(number, rows, (3,), 3) for number, rows in enumerate([(2, 3), (5, 1), (4, 4), (3, 2)])]
+    seen = []
+
+    def loss(params, task):
+        seen.append(tuple(task.support.inputs.shape))
+        logits = task.support.inputs @ params["weight"]
+        return cross_entropy(logits, task.support) + cross_entropy(task.query.inputs @ params["weight"], task.query)
+
+    params = {"weight": torch.randn(3, 3, generator=generator(9))}
+    expected = mean_loss_and_gradients(loss, params, stack_episodes(ragged), "loop")
+    seen.clear()
+    found = mean_loss_and_gradients(loss, params, ragged, mode, chunk=1 if mode == "threads" else 2)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(over_tasks(loss, mode, 1 if mode == "threads" else 2)(params, ragged), expected[0])
+    if mode in ("loop", "threads"):
+        assert set(seen) == {(2, 3), (5, 3), (4, 3), (3, 3)}
+
+
 def test_what_does_not_stack_is_refused():
     with pytest.raises(ValueError, match="no episodes"):
         stack_episodes([])

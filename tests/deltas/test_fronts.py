@@ -11,7 +11,7 @@ from quickstudy.core.functional import Functional
 from quickstudy.deltas import LoRA, Prefix, Prompt, gather_adapters
 from quickstudy.deltas import conformance as checks
 
-PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
+PROMPTS, COMPLETIONS = ["abc", "defghijklmno", "q"], ["xyz", "pq", "rstuvw"]
 FRONT = (5, 9, 7)
 FRONTS = [Prompt(3, FRONT), Prefix(3, FRONT)]
 DELTAS = [

@@ -15,7 +15,7 @@ from quickstudy.backbones import CausalLM
 from quickstudy.core.adapter_files import FACTS
 from quickstudy.core.errors import FileRefused, InputError, NotAvailable
 from quickstudy.lifecycle.writer import FewShotWriter, WriterNotFitted
-from quickstudy.lifecycle.writing_methods import WRITING, Steps
+from quickstudy.lifecycle.writing_methods import WRITING, Steps, build_writing
 from quickstudy.lifecycle.written_examples import WrittenExamples, deal_halves
 
 WORDS = ["ab", "cad", "dd", "fog", "hen", "lot", "pit", "sun"]
@@ -52,6 +52,17 @@ class TestFit:
         unmoved = clone(fitted)
         unmoved.adapter_ = replace(fitted.adapter_, tensors=still)
         assert unmoved.predict(PROMPTS).tolist() == clone(fitted).before(PROMPTS).tolist()
+
+    def test_packed_examples_give_the_steps_of_single_ones(self, base):
+        pairs = [*PROMPTS, "a longer one>"], [*COMPLETIONS, "with more to say"]
+        method = build_writing(replace(WRITING["lora"], steps=3), base)
+        support = method.support(*pairs)
+        assert len(support.weights) < len(pairs[0])
+        packed, single = (method.learner.adapt(method.start(0), rows) for rows in (support, base.batch(*pairs)))
+        for name, tensor in single.tensors.items():
+            torch.testing.assert_close(packed.tensors[name], tensor, atol=1e-5, rtol=1e-3)
+        one_at_a_time = build_writing(replace(WRITING["lora"], steps=3, rows=1), base)
+        assert len(one_at_a_time.support(*pairs).weights) == len(pairs[0])
 
     def test_the_base_stays_as_it_is(self, base, fitted):
         before = {name: tensor.clone() for name, tensor in base.start(torch.Generator()).items()}

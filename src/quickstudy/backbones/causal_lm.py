@@ -94,8 +94,8 @@ class CausalLM(LanguageModel):
         Args:
             prompts: texts.
             completions: as many.
-            pack: put several examples into a row, none of which sees another, where they fit into `max_tokens`; fewer
-                rows are computed, and weights then count rows, not examples.
+            pack: put several examples into a row, none of which sees another, where they fit into the length of the
+                longest; fewer rows are computed, and weights then count rows, not examples.
             notes: texts after which nothing is to be written, such as a description of the task; a row each, the last
                 ones. They count in no loss.
 
@@ -111,7 +111,7 @@ class CausalLM(LanguageModel):
         if cut := sum(len(example.prompt) < len(whole) for example, whole in zip(examples, begun, strict=True)):
             message = f"{cut} of {len(begun)} prompts lost their beginning: more than {self.max_tokens} tokens"
             warnings.warn(message, stacklevel=2)
-        rows = packed(examples, self.max_tokens) if pack else [[example] for example in examples]
+        rows = packed(examples, max(map(len, examples))) if pack else [[example] for example in examples]
         rows += [[Example(note[-self.max_tokens :], [])] for note in (self.begun(notes) if notes else ())]
         return padded(rows, self.device)
 

@@ -31,6 +31,10 @@ convolutions. "auto" never takes it: the function must draw nothing at random an
 `Network` does not; see `core.functional`).
 """
 
+Tasks: TypeAlias = Episode | Sequence[Episode]
+"""A stack of episodes, or a list of them in their own sizes: what runs together of a list is stacked, what runs by
+itself is spared the padding. Up to rounding the results are the same if all have as many ways: see `of_equal_ways`."""
+
 _UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
 
 T = TypeVar("T")
@@ -104,22 +108,22 @@ class OverTasks:
         """Which mode was chosen, and the seconds."""
         return self._choices.info()
 
-    def __call__(self, params: Params, episodes: Episode) -> Any:
+    def __call__(self, params: Params, episodes: Tasks) -> Any:
         """The function's tensors, with the task on axis 0 of each.
 
         Raises:
-            ValueError: `episodes` is not a stack.
+            ValueError: `episodes` is neither a stack nor a list.
         """
         tasks = count_tasks(episodes)
         routes: dict[str, Callable[[], Any]] = {
-            "vmap": lambda: _by_vmap(self._function, params, episodes, None),
-            "chunks": lambda: _by_vmap(self._function, params, episodes, self._chunk),
+            "vmap": lambda: _by_vmap(self._function, params, _stack(episodes), None),
+            "chunks": lambda: _by_vmap(self._function, params, _stack(episodes), self._chunk),
             "loop": lambda: _by_loop(self._function, params, episodes),
             "threads": lambda: _by_threads(self._function, params, episodes, self._chunk),
         }
         if self._mode != "auto":
             return routes[self._mode]()
-        first = _part(episodes, 0)
+        first = _one(episodes, 0)
         return self._choices.run(
             _shapes(params, episodes), routes, _worthwhile(tasks, self._chunk), lambda: self._function(params, first)
         )
@@ -128,7 +132,7 @@ class OverTasks:
 def over_tasks(
     function: Callable[[Params, Episode], Any], mode: Mode = "auto", chunk: int = 8, choices: Choices | None = None
 ) -> OverTasks:
-    """`function(params, episode)`, which returns a tree of tensors, as a function of `params` and a stacked Episode.
+    """`function(params, episode)`, which returns a tree of tensors, as a function of `params` and `Tasks`.
 
     Keep the result: it remembers what "auto" measured. Under `vmap` random operators such as dropout draw differently
     for each task.
@@ -143,7 +147,7 @@ def over_tasks(
 def mean_loss_and_gradients(
     loss: Callable[[Params, Episode], Tensor],
     params: Params,
-    episodes: Episode,
+    episodes: Tasks,
     mode: Mode = "auto",
     chunk: int = 8,
     choices: Choices | None = None,
@@ -169,7 +173,7 @@ def mean_loss_and_gradients(
     }
     if mode != "auto":
         return routes[mode]()
-    first = _part(episodes, slice(0, 1))
+    first = _some(episodes, slice(0, 1))
     return (choices or Choices()).run(
         _shapes(params, episodes),
         routes,
@@ -190,15 +194,8 @@ def stack_episodes(episodes: Sequence[Episode]) -> Episode:
     if not episodes:
         raise ValueError("there are no episodes to stack; give at least one")
     labels = episodes[0].labels if len({episode.labels for episode in episodes}) == 1 else ()
-    support_ways = max(episode.support.ways for episode in episodes)
-    query_ways = max(episode.query.ways for episode in episodes)
     name = "\n".join(episode.task for episode in episodes)
-    flat = [
-        tree_flatten(
-            Episode(replace(e.support, ways=support_ways), replace(e.query, ways=query_ways), name, labels),
-        )
-        for e in episodes
-    ]
+    flat = [tree_flatten(replace(each, task=name, labels=labels)) for each in of_equal_ways(episodes)]
     for number, (_, structure) in enumerate(flat):
         if structure != flat[0][1]:
             raise ValueError(f"episode {number} has inputs of other names than episode 0; stack tasks of one source")
@@ -207,20 +204,32 @@ def stack_episodes(episodes: Sequence[Episode]) -> Episode:
     return stacked
 
 
+def of_equal_ways(episodes: Sequence[Episode]) -> list[Episode]:
+    """The episodes, each said to have as many ways as the one with the most."""
+    support = max((episode.support.ways for episode in episodes), default=0)
+    query = max((episode.query.ways for episode in episodes), default=0)
+    return [
+        replace(each, support=replace(each.support, ways=support), query=replace(each.query, ways=query))
+        for each in episodes
+    ]
+
+
 def unstack(episodes: Episode) -> list[Episode]:
     """The episodes of a stack, one a task, with the padding that they got."""
     tasks = count_tasks(episodes)
     names = episodes.task.split("\n")
     names = names if len(names) == tasks else [episodes.task] * tasks
-    return [replace(_part(episodes, number), task=name) for number, name in enumerate(names)]
+    return [replace(_one(episodes, number), task=name) for number, name in enumerate(names)]
 
 
-def count_tasks(episodes: Episode) -> int:
-    """How many tasks a stacked Episode holds.
+def count_tasks(episodes: Tasks) -> int:
+    """How many tasks a stack or a list holds.
 
     Raises:
-        ValueError: it is not stacked, or its tensors differ in their first axis.
+        ValueError: it is neither, or the tensors of a stack differ in their first axis.
     """
+    if not isinstance(episodes, Episode):
+        return len(episodes)
     sides: tuple[Batch, Batch] = (episodes.support, episodes.query)
     if any(side.weights.dim() != 2 for side in sides):
         raise ValueError("expected a stack of episodes with weights [task, example]; see stack_episodes")
@@ -247,36 +256,49 @@ def _shares(weights: Tensor | None, tasks: int) -> Tensor:
     return weights / weights.sum()
 
 
-def _part(episodes: Episode, where: int | slice) -> Episode:
-    part: Episode = tree_map(lambda leaf: leaf[where], episodes)
-    return part
+def _one(episodes: Tasks, number: int) -> Episode:
+    if not isinstance(episodes, Episode):
+        return episodes[number]
+    one: Episode = tree_map(lambda leaf: leaf[number], episodes)
+    return one
+
+
+def _some(episodes: Tasks, where: slice) -> Tasks:
+    if not isinstance(episodes, Episode):
+        return episodes[where]
+    some: Episode = tree_map(lambda leaf: leaf[where], episodes)
+    return some
+
+
+def _stack(episodes: Tasks) -> Episode:
+    return episodes if isinstance(episodes, Episode) else stack_episodes(episodes)
 
 
 def _by_vmap(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int | None) -> Any:
     return torch.vmap(function, in_dims=(None, 0), randomness="different", chunk_size=chunk)(params, episodes)
 
 
-def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode) -> Any:
-    results = [function(params, _part(episodes, number)) for number in range(count_tasks(episodes))]
+def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episodes: Tasks) -> Any:
+    results = [function(params, _one(episodes, number)) for number in range(count_tasks(episodes))]
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
 
-def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int) -> Any:
+def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Tasks, chunk: int) -> Any:
     def run(where: slice) -> Any:
-        some = _part(episodes, where)
-        return _by_loop(function, params, some) if chunk == 1 else _by_vmap(function, params, some, chunk)
+        some = _some(episodes, where)
+        return _by_loop(function, params, some) if chunk == 1 else _by_vmap(function, params, _stack(some), chunk)
 
     parts = _over_threads(run, count_tasks(episodes))
     return tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
 
 def _accumulate_by_threads(
-    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor, chunk: int
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Tasks, shares: Tensor, chunk: int
 ) -> tuple[Tensor, Params]:
     """As `mean_loss_and_gradients`."""
 
     def run(where: slice) -> tuple[Tensor, Params]:
-        return _accumulate(loss, params, _part(episodes, where), shares[where], 0 if chunk == 1 else chunk)
+        return _accumulate(loss, params, _some(episodes, where), shares[where], 0 if chunk == 1 else chunk)
 
     parts = _over_threads(run, len(shares))
     total = {name: torch.stack([gradients[name] for _, gradients in parts]).sum(0) for name in parts[0][1]}
@@ -310,7 +332,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _accumulate(
-    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Episode, shares: Tensor, chunk: int
+    loss: Callable[[Params, Episode], Tensor], params: Params, episodes: Tasks, shares: Tensor, chunk: int
 ) -> tuple[Tensor, Params]:
     """As `mean_loss_and_gradients`, `chunk` tasks at a time by `vmap`, or one without it where `chunk` is 0."""
     run = torch.vmap(loss, in_dims=(None, 0), randomness="different") if chunk else loss
@@ -321,7 +343,9 @@ def _accumulate(
     for number in range(0, len(shares), chunk or 1):
         where = slice(number, number + chunk) if chunk else number
         with torch.enable_grad():
-            found = run(everything, _part(episodes, where))
+            found = run(
+                everything, _stack(_some(episodes, where)) if isinstance(where, slice) else _one(episodes, where)
+            )
             mean = (found * shares[where].to(found)).sum()
         losses.append(found.detach().reshape(-1))
         if mean.requires_grad:
@@ -354,9 +378,9 @@ def _worthwhile(tasks: int, chunk: int) -> list[Mode]:
     return ["vmap", "loop"] if tasks <= chunk else ["vmap", "chunks", "loop"]
 
 
-def _shapes(params: Params, episodes: Episode) -> str:
+def _shapes(params: Params, episodes: Tasks) -> str:
     """What the choice depends on; sizes are rounded up to powers of two, for each new text has another length."""
-    leaves = tree_leaves(episodes)
+    leaves = tree_leaves(_stack(episodes))
     sizes = ["x".join(str(_power(size)) for size in leaf.shape) for leaf in leaves]
     entries = sum(tensor.numel() for tensor in params.values())
     grad = "with" if torch.is_grad_enabled() else "without"

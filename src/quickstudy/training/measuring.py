@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.core.errors import Diverged
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, over_tasks, stack_episodes
+from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, of_equal_ways, over_tasks
 from quickstudy.training.episodes import seed_for
 from quickstudy.training.options import FitOptions, Precision
 
@@ -39,10 +39,9 @@ class Measuring:
         """Tasks that are run at a time."""
         return self.options.tasks_per_step // self.options.accumulate
 
-    def stacked(self, episodes: Sequence[Episode]) -> Episode:
-        """The episodes as one, on the device."""
-        moved: Episode = tree_map(lambda leaf: leaf.to(self.device), stack_episodes(episodes))
-        return moved
+    def there(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """The episodes on the device, all of as many ways."""
+        return [tree_map(lambda leaf: leaf.to(self.device), each) for each in of_equal_ways(episodes)]
 
 
 def gradients_of(
@@ -58,7 +57,7 @@ def gradients_of(
     for number, episodes in enumerate(parts):
         torch.manual_seed(seed_for(options.seed, "noise", step * options.accumulate + number))
         found, gradients = mean_loss_and_gradients(
-            measuring.loss, params, measuring.stacked(episodes), options.mode, options.chunk, measuring.choices
+            measuring.loss, params, measuring.there(episodes), options.mode, options.chunk, measuring.choices
         )
         losses += _finite(found, episodes, step)
         for name, gradient in gradients.items():
@@ -85,7 +84,7 @@ def held_out_loss(measuring: Measuring, params: Params, step: int, episodes: Seq
     with torch.no_grad():
         for first in range(0, len(episodes), measuring.part):
             some = episodes[first : first + measuring.part]
-            losses += _finite(run(params, measuring.stacked(some)), some, step)
+            losses += _finite(run(params, measuring.there(some)), some, step)
     return math.fsum(losses) / len(losses)
 
 
@@ -117,7 +116,7 @@ def _finite(losses: Tensor, episodes: Sequence[Episode], step: int) -> list[floa
 def _culprit(measuring: Measuring, params: Params, episodes: Sequence[Episode]) -> str:
     """The first task whose own gradient is not finite; all of them where each is finite alone."""
     for episode in episodes:
-        _, gradients = mean_loss_and_gradients(measuring.loss, params, measuring.stacked([episode]), "loop")
+        _, gradients = mean_loss_and_gradients(measuring.loss, params, measuring.there([episode]), "loop")
         if not math.isfinite(float(get_total_norm(list(gradients.values())))):
             return episode.task
     return ", ".join(episode.task for episode in episodes)

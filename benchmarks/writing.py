@@ -33,6 +33,8 @@ from report import Options, Row, main
 from stopwatch import medians
 
 BASE, RANK, ALPHA, RATE = "quickstudy-sql", 8, 16.0, 3e-3
+EPS = 1e-8
+"""Of the peer, outside the root; ours is inside it."""
 PLACES = {"q and v": ("q_proj", "v_proj"), "all linear layers": ()}
 MODES = ("chunks", "vmap", "threads")
 LOOP = "one by one"
@@ -64,7 +66,7 @@ class Peer:
             with torch.no_grad():
                 for name, parameter in self.moving.items():
                     parameter.copy_(self.start[name])
-            optimiser = torch.optim.Adam(self.moving.values(), lr=RATE)
+            optimiser = torch.optim.Adam(self.moving.values(), lr=RATE, eps=EPS)
             for _ in range(self.steps):
                 optimiser.zero_grad()
                 self.model(**task).loss.backward()
@@ -94,7 +96,7 @@ def compared(
     """The row of matrices in this place on a base of this precision."""
     base = CausalLM(BASE, max_tokens=2048, between="\n", dtype=precision)
     delta = LoRA(RANK, ALPHA, targets or base.linears)
-    learner = MAML(Network(base, delta), InnerLoop(steps, Adam(RATE), order="first"))
+    learner = MAML(Network(base, delta), InnerLoop(steps, Adam(RATE, eps=EPS**2), order="first"))
     params = learner.init(torch.Generator().manual_seed(0))
     encoder = EncodedTextTasks(TranslationTasks("test"), partial(base.batch, pack=True))
     episodes = [encoder.episode(task) for task in drawn]

@@ -23,8 +23,9 @@ from transformers.utils import logging
 from quickstudy import Batch, Episode, LoRA, Network, TextEncoder
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Params
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.learners.optimisation.maml import MAML
 from report import Options, Row, main
 from stopwatch import medians, seconds_of

@@ -29,8 +29,9 @@ from quickstudy.backbones.conv4 import Conv4
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
+from quickstudy.core.stacking import stack_episodes, unstack
 from quickstudy.core.types import Params
-from quickstudy.core.vectorise import Mode, mean_loss_and_gradients, stack_episodes, unstack
+from quickstudy.core.vectorise import Mode, mean_loss_and_gradients
 from quickstudy.deltas import Full
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.tasks.sinusoids import Sinusoids

@@ -21,8 +21,9 @@ from quickstudy.backbones import CausalLM
 from quickstudy.backbones.pretrained import source_of
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import Adam
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import over_tasks, stack_episodes
+from quickstudy.core.vectorise import over_tasks
 from quickstudy.deltas import LoRA
 from quickstudy.learners.losses import support_loss
 from quickstudy.learners.network import Network

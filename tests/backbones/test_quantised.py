@@ -17,7 +17,8 @@ from quickstudy.core.frozen_linear import FrozenLinear
 from quickstudy.core.functional import Functional
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD, Adam
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.stacking import stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import AdaLoRA, LoRA, Prefix, Prompt
 from quickstudy.deltas import conformance as delta_checks
 from quickstudy.learners.losses import weighted_loss

@@ -15,7 +15,8 @@ from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.stacking import stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas.lora import LoRA, gather_adapters
 from quickstudy.learners.losses import weighted_loss
 from quickstudy.learners.network import Network

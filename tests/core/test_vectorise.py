@@ -14,8 +14,9 @@ from quickstudy.core.errors import NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.optimisers import SGD
+from quickstudy.core.stacking import stack_episodes, unstack
 from quickstudy.core.types import Batch, Episode
-from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, over_tasks, stack_episodes, unstack
+from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, over_tasks
 
 MODES = ("vmap", "chunks", "loop")
 

@@ -10,7 +10,7 @@ import torch
 
 from quickstudy.backbones import MLP
 from quickstudy.core import SGD, Adapter, InnerLoop, Prediction
-from quickstudy.core.vectorise import stack_episodes
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.deltas import Full
 from quickstudy.evaluation import evaluate
 from quickstudy.evaluation.intervals import interval

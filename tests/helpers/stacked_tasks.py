@@ -2,7 +2,8 @@
 
 import torch
 
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.stacking import stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 
 
 def assert_stacked_are_as_alone(learner, params, episodes):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quickstudy.core.errors import TaskError
-from quickstudy.core.vectorise import stack_episodes
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.tasks.conformance import check_source
 from quickstudy.tasks.episodes import MixedTasks, TableTasks
 from quickstudy.tasks.hard import HardClasses

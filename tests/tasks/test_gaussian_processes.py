@@ -7,7 +7,7 @@ import torch
 from sklearn.gaussian_process import kernels
 
 from quickstudy.core.errors import TaskError
-from quickstudy.core.vectorise import stack_episodes
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.tasks.conformance import check_source
 from quickstudy.tasks.gaussian_processes import KERNELS, GaussianProcesses, Process
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quickstudy.core.errors import TaskError
-from quickstudy.core.vectorise import stack_episodes
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.tasks.conformance import check_source
 from quickstudy.tasks.copying import Copying, RepeatCopying, standardised
 from quickstudy.tasks.recall import AssociativeRecall, GraphRecall, codes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quickstudy.core.errors import TaskError
-from quickstudy.core.vectorise import stack_episodes
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.tasks.binary import RULES, BinaryTasks
 from quickstudy.tasks.blobs import GaussianBlobs
 from quickstudy.tasks.conformance import check_source

@@ -11,6 +11,8 @@ from quickstudy.core.second_order import ensure_second_order as ensure_second_or
 from quickstudy.core.second_order import math_attention as math_attention
 from quickstudy.core.second_order import refuse_inner_checkpointing as refuse_inner_checkpointing
 from quickstudy.core.second_order import supports_second_order as supports_second_order
+from quickstudy.core.stacking import stack_episodes as stack_episodes
+from quickstudy.core.stacking import unstack as unstack
 from quickstudy.core.types import Adapter as Adapter
 from quickstudy.core.types import Batch as Batch
 from quickstudy.core.types import Episode as Episode
@@ -21,5 +23,3 @@ from quickstudy.core.types import Prediction as Prediction
 from quickstudy.core.vectorise import Choices as Choices
 from quickstudy.core.vectorise import mean_loss_and_gradients as mean_loss_and_gradients
 from quickstudy.core.vectorise import over_tasks as over_tasks
-from quickstudy.core.vectorise import stack_episodes as stack_episodes
-from quickstudy.core.vectorise import unstack as unstack

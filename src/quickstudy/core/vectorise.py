@@ -1,6 +1,6 @@
 """Many episodes at once: a function of one episode, run over a stack of them by `torch.vmap`, in chunks or in a loop.
 
-A stacked Episode has one more axis, the task, in front of every tensor. The three ways give the same results; which is
+The three ways give the same results; which is
 fastest depends on the function and the machine (a convolution under `vmap` becomes a grouped one, which is slow on a
 CPU; a small network gains twentyfold), so "auto" measures.
 """
@@ -10,17 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 from quickstudy.core.errors import NotAvailable
-from quickstudy.core.types import Batch, Episode, Info, Params
+from quickstudy.core.stacking import Tasks, as_stack, count_tasks, one_task, some_tasks
+from quickstudy.core.types import Episode, Info, Params
 
 Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop", "threads"]
 """All tasks by one `vmap`, `chunk` tasks at a time by `vmap`, one after the other, or the fastest of these ("auto").
@@ -30,10 +29,6 @@ torch and `chunk` of its tasks at a time by `vmap`, or with a chunk of 1 one aft
 convolutions. "auto" never takes it: the function must draw nothing at random and share no module between threads (a
 `Network` does not; see `core.functional`).
 """
-
-Tasks: TypeAlias = Episode | Sequence[Episode]
-"""A stack of episodes, or a list of them in their own sizes: what runs together of a list is stacked, what runs by
-itself is spared the padding. Up to rounding the results are the same if all have as many ways: see `of_equal_ways`."""
 
 _UNSUPPORTED = ("vmap", "functorch", "Batching rule", "data-dependent", "torch.func", "Cannot access data pointer")
 
@@ -116,14 +111,14 @@ class OverTasks:
         """
         tasks = count_tasks(episodes)
         routes: dict[str, Callable[[], Any]] = {
-            "vmap": lambda: _by_vmap(self._function, params, _stack(episodes), None),
-            "chunks": lambda: _by_vmap(self._function, params, _stack(episodes), self._chunk),
+            "vmap": lambda: _by_vmap(self._function, params, as_stack(episodes), None),
+            "chunks": lambda: _by_vmap(self._function, params, as_stack(episodes), self._chunk),
             "loop": lambda: _by_loop(self._function, params, episodes),
             "threads": lambda: _by_threads(self._function, params, episodes, self._chunk),
         }
         if self._mode != "auto":
             return routes[self._mode]()
-        first = _one(episodes, 0)
+        first = one_task(episodes, 0)
         return self._choices.run(
             _shapes(params, episodes), routes, _worthwhile(tasks, self._chunk), lambda: self._function(params, first)
         )
@@ -173,70 +168,13 @@ def mean_loss_and_gradients(
     }
     if mode != "auto":
         return routes[mode]()
-    first = _some(episodes, slice(0, 1))
+    first = some_tasks(episodes, slice(0, 1))
     return (choices or Choices()).run(
         _shapes(params, episodes),
         routes,
         _worthwhile(tasks, chunk),
         lambda: _accumulate(loss, params, first, shares[:1], 0),
     )
-
-
-def stack_episodes(episodes: Sequence[Episode]) -> Episode:
-    """One Episode with the task on axis 0 of every tensor.
-
-    Ragged axes are padded with zeros at their end, so that padded examples have weight 0. `ways` is the largest. `task`
-    holds the names, one a line; `labels` are kept where all tasks have the same.
-
-    Raises:
-        ValueError: no episodes, or episodes whose inputs differ in names, types or number of axes.
-    """
-    if not episodes:
-        raise ValueError("there are no episodes to stack; give at least one")
-    labels = episodes[0].labels if len({episode.labels for episode in episodes}) == 1 else ()
-    name = "\n".join(episode.task for episode in episodes)
-    flat = [tree_flatten(replace(each, task=name, labels=labels)) for each in of_equal_ways(episodes)]
-    for number, (_, structure) in enumerate(flat):
-        if structure != flat[0][1]:
-            raise ValueError(f"episode {number} has inputs of other names than episode 0; stack tasks of one source")
-    columns = zip(*(leaves for leaves, _ in flat), strict=True)
-    stacked: Episode = tree_unflatten([_padded(list(column)) for column in columns], flat[0][1])
-    return stacked
-
-
-def of_equal_ways(episodes: Sequence[Episode]) -> list[Episode]:
-    """The episodes, each said to have as many ways as the one with the most."""
-    support = max((episode.support.ways for episode in episodes), default=0)
-    query = max((episode.query.ways for episode in episodes), default=0)
-    return [
-        replace(each, support=replace(each.support, ways=support), query=replace(each.query, ways=query))
-        for each in episodes
-    ]
-
-
-def unstack(episodes: Episode) -> list[Episode]:
-    """The episodes of a stack, one a task, with the padding that they got."""
-    tasks = count_tasks(episodes)
-    names = episodes.task.split("\n")
-    names = names if len(names) == tasks else [episodes.task] * tasks
-    return [replace(_one(episodes, number), task=name) for number, name in enumerate(names)]
-
-
-def count_tasks(episodes: Tasks) -> int:
-    """How many tasks a stack or a list holds.
-
-    Raises:
-        ValueError: it is neither, or the tensors of a stack differ in their first axis.
-    """
-    if not isinstance(episodes, Episode):
-        return len(episodes)
-    sides: tuple[Batch, Batch] = (episodes.support, episodes.query)
-    if any(side.weights.dim() != 2 for side in sides):
-        raise ValueError("expected a stack of episodes with weights [task, example]; see stack_episodes")
-    sizes = {leaf.shape[0] if leaf.dim() else 0 for leaf in tree_leaves(episodes)}
-    if len(sizes) != 1:
-        raise ValueError(f"the tensors of a stack hold different numbers of tasks: {sorted(sizes)}")
-    return int(sizes.pop())
 
 
 def _check(mode: Mode, chunk: int) -> None:
@@ -256,37 +194,19 @@ def _shares(weights: Tensor | None, tasks: int) -> Tensor:
     return weights / weights.sum()
 
 
-def _one(episodes: Tasks, number: int) -> Episode:
-    if not isinstance(episodes, Episode):
-        return episodes[number]
-    one: Episode = tree_map(lambda leaf: leaf[number], episodes)
-    return one
-
-
-def _some(episodes: Tasks, where: slice) -> Tasks:
-    if not isinstance(episodes, Episode):
-        return episodes[where]
-    some: Episode = tree_map(lambda leaf: leaf[where], episodes)
-    return some
-
-
-def _stack(episodes: Tasks) -> Episode:
-    return episodes if isinstance(episodes, Episode) else stack_episodes(episodes)
-
-
 def _by_vmap(function: Callable[[Params, Episode], Any], params: Params, episodes: Episode, chunk: int | None) -> Any:
     return torch.vmap(function, in_dims=(None, 0), randomness="different", chunk_size=chunk)(params, episodes)
 
 
 def _by_loop(function: Callable[[Params, Episode], Any], params: Params, episodes: Tasks) -> Any:
-    results = [function(params, _one(episodes, number)) for number in range(count_tasks(episodes))]
+    results = [function(params, one_task(episodes, number)) for number in range(count_tasks(episodes))]
     return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
 
 def _by_threads(function: Callable[[Params, Episode], Any], params: Params, episodes: Tasks, chunk: int) -> Any:
     def run(where: slice) -> Any:
-        some = _some(episodes, where)
-        return _by_loop(function, params, some) if chunk == 1 else _by_vmap(function, params, _stack(some), chunk)
+        some = some_tasks(episodes, where)
+        return _by_loop(function, params, some) if chunk == 1 else _by_vmap(function, params, as_stack(some), chunk)
 
     parts = _over_threads(run, count_tasks(episodes))
     return tree_map(lambda *leaves: torch.cat(leaves), *parts)
@@ -298,7 +218,7 @@ def _accumulate_by_threads(
     """As `mean_loss_and_gradients`."""
 
     def run(where: slice) -> tuple[Tensor, Params]:
-        return _accumulate(loss, params, _some(episodes, where), shares[where], 0 if chunk == 1 else chunk)
+        return _accumulate(loss, params, some_tasks(episodes, where), shares[where], 0 if chunk == 1 else chunk)
 
     parts = _over_threads(run, len(shares))
     total = {name: torch.stack([gradients[name] for _, gradients in parts]).sum(0) for name in parts[0][1]}
@@ -342,10 +262,9 @@ def _accumulate(
     losses = []
     for number in range(0, len(shares), chunk or 1):
         where = slice(number, number + chunk) if chunk else number
+        part = as_stack(some_tasks(episodes, where)) if isinstance(where, slice) else one_task(episodes, where)
         with torch.enable_grad():
-            found = run(
-                everything, _stack(_some(episodes, where)) if isinstance(where, slice) else _one(episodes, where)
-            )
+            found = run(everything, part)
             mean = (found * shares[where].to(found)).sum()
         losses.append(found.detach().reshape(-1))
         if mean.requires_grad:
@@ -353,22 +272,6 @@ def _accumulate(
             for name, grad in zip(leaves, grads, strict=True):
                 total[name] += grad
     return torch.cat(losses), total
-
-
-def _padded(tensors: list[Tensor]) -> Tensor:
-    kinds = {(tensor.dim(), tensor.dtype) for tensor in tensors}
-    if len(kinds) != 1:
-        raise ValueError(f"episodes differ in axes or types: {sorted(map(str, kinds))}; stack tasks of one source")
-    largest = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
-    return torch.stack([pad_to(tensor, largest) for tensor in tensors])
-
-
-def pad_to(tensor: Tensor, shape: list[int]) -> Tensor:
-    """`tensor` with zeros at the end of each axis, up to `shape`."""
-    missing = [wanted - size for wanted, size in zip(shape, tensor.shape, strict=True)]
-    if not any(missing):
-        return tensor
-    return functional.pad(tensor, [edge for size in reversed(missing) for edge in (0, size)])
 
 
 def _worthwhile(tasks: int, chunk: int) -> list[Mode]:
@@ -380,7 +283,7 @@ def _worthwhile(tasks: int, chunk: int) -> list[Mode]:
 
 def _shapes(params: Params, episodes: Tasks) -> str:
     """What the choice depends on; sizes are rounded up to powers of two, for each new text has another length."""
-    leaves = tree_leaves(_stack(episodes))
+    leaves = tree_leaves(as_stack(episodes))
     sizes = ["x".join(str(_power(size)) for size in leaf.shape) for leaf in leaves]
     entries = sum(tensor.numel() for tensor in params.values())
     grad = "with" if torch.is_grad_enabled() else "without"

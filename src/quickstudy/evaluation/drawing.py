@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import Mode, over_tasks, stack_episodes
+from quickstudy.core.vectorise import Mode, over_tasks
 from quickstudy.tasks.base import TaskSource
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Batch, Episode, Params
-from quickstudy.core.vectorise import Mode, OverTasks, over_tasks, stack_episodes
+from quickstudy.core.vectorise import Mode, OverTasks, over_tasks
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import Interval, interval
 from quickstudy.learners.base import Learner

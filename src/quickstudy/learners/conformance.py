@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params
-from quickstudy.core.vectorise import mean_loss_and_gradients, over_tasks, stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients, over_tasks
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import accuracy
 from quickstudy.tasks.base import TaskSource

@@ -6,6 +6,8 @@ asked].
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,35 @@ def one_row(context: Rows, rows: Rows) -> Rows:
         "segments": torch.cat([shared, torch.where(rows["segments"] != 0, numbers, 0).flatten()]),
         "asked": asked_in_one_row(rows["asked"], tokens, length),
     }
+
+
+def rows_after(examples: Rows, rows: Rows, order: Tensor | None = None) -> Rows:
+    """`rows`, each with examples before it.
+
+    Args:
+        examples: `input_ids` and `segments` [example, token].
+        rows: what is asked.
+        order: int64 [row, example], which ones stand before a row, the first first; None for all in their order.
+    """
+    if order is None:
+        order = torch.arange(len(examples["input_ids"]), device=rows["asked"].device).expand(len(rows["asked"]), -1)
+    before = {name: examples[name][order].flatten(1) for name in ("input_ids", "segments")}
+    found = {name: torch.cat([tensor, rows[name]], 1) for name, tensor in before.items()}
+    length = before["input_ids"].shape[1]
+    return found | {"asked": torch.where(rows["asked"] > 0, rows["asked"] + length, 0)}
+
+
+def logits_after(run: Callable[[Rows], Tensor], examples: Rows, rows: Rows) -> Tensor:
+    """[row, asked, vocabulary]: what `run` gives for `rows` that all see one copy of `examples` and not each other.
+
+    Args:
+        run: logits [row, asked, vocabulary] of rows.
+        examples: as in `rows_after`.
+        rows: what is asked.
+    """
+    row = without_padding(one_row(examples, rows))
+    logits = run({name: tensor[None] for name, tensor in row.items()})
+    return logits.reshape(*rows["asked"].shape, -1)
 
 
 def asked_in_one_row(asked: Tensor, tokens: int, before: int) -> Tensor:

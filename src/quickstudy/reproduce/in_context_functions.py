@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Params
-from quickstudy.core.vectorise import stack_episodes
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.intervals import interval
 from quickstudy.learners.in_context.function_transformer import FunctionTransformer

@@ -14,8 +14,8 @@ from torch import Tensor
 from quickstudy.backbones.mlp import MLP
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import stack_episodes
 from quickstudy.deltas.full import Full
 from quickstudy.evaluation.drawing import drawn_tasks
 from quickstudy.evaluation.protocol import query_scores

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from quickstudy.core.optimisers import SGD, Adam, Momentum, Optimiser, Rates, State
 from quickstudy.core.parameters import transform
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import stack_episodes
 from quickstudy.learners.learned_rule import LearnedRule
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisees import optimisee, starting_values

@@ -12,8 +12,9 @@ from torch.nn.utils import get_total_norm
 from torch.utils._pytree import tree_map
 
 from quickstudy.core.errors import Diverged
+from quickstudy.core.stacking import of_equal_ways
 from quickstudy.core.types import Episode, Params
-from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, of_equal_ways, over_tasks
+from quickstudy.core.vectorise import Choices, mean_loss_and_gradients, over_tasks
 from quickstudy.training.episodes import seed_for
 from quickstudy.training.options import FitOptions, Precision
 

@@ -8,8 +8,9 @@ from ciphers import Ciphers
 
 from quickstudy.backbones import CausalLM
 from quickstudy.core.errors import InputError
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Adapter, Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import Full, Head, LoRA
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.losses import weighted_loss

@@ -10,8 +10,9 @@ from quickstudy.backbones import MLP, CausalLM
 from quickstudy.core.errors import TaskError
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Batch, Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import Full, LoRA
 from quickstudy.learners.blackbox.hyper_lora import HyperLoRA
 from quickstudy.learners.losses import weighted_loss

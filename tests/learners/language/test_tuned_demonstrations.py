@@ -6,8 +6,9 @@ from ciphers import Ciphers
 
 from quickstudy.backbones import CausalLM
 from quickstudy.core import SGD, Adam, InnerLoop
+from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Batch, Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import Head, LoRA
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.in_context.tuned_demonstrations import TunedDemonstrations, _reordered

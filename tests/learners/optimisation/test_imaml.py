@@ -5,7 +5,8 @@ import torch
 
 from quickstudy.backbones import MLP
 from quickstudy.core import SGD, Batch, Episode, InnerLoop
-from quickstudy.core.vectorise import mean_loss_and_gradients, stack_episodes
+from quickstudy.core.stacking import stack_episodes
+from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import Full
 from quickstudy.learners import Network, conformance
 from quickstudy.learners.optimisation.imaml import IMAML, conjugate_gradient

@@ -12,6 +12,7 @@ unlike each other (maximal marginal relevance: Carbonell and Goldstein, 1998).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -19,14 +20,7 @@ from torch import Tensor
 
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.learners.language_rows import (
-    Rows,
-    likeness,
-    one_row,
-    prompt_tokens,
-    rows_of,
-    without_padding,
-)
+from quickstudy.learners.language_rows import Rows, likeness, logits_after, prompt_tokens, rows_after, rows_of
 from quickstudy.learners.losses import blank, query_loss, text_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
@@ -89,17 +83,11 @@ class Demonstrations(Prompting):
         rows = rows_of(inputs)
         if self.choose != "all":
             return Prediction(self.network(params, self.continued(params, adapter, rows)[1]))
-        row = without_padding(one_row(dict(adapter.tensors), rows))
-        logits = self.network(params, {name: tensor[None] for name, tensor in row.items()})
-        return Prediction(logits.reshape(*rows["asked"].shape, -1))
+        return Prediction(logits_after(partial(self.network, params), dict(adapter.tensors), rows))
 
     def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
         """What the network is run with to write after `rows`: these with their demonstrations before them."""
-        order = self._order(adapter, rows)
-        before = {name: tensor[order].flatten(1) for name, tensor in adapter.tensors.items() if name != "prompt"}
-        found = {name: torch.cat([before[name], rows[name]], 1) for name in ("input_ids", "segments")}
-        length = before["input_ids"].shape[1]
-        return params, found | {"asked": torch.where(rows["asked"] > 0, rows["asked"] + length, 0)}
+        return params, rows_after(dict(adapter.tensors), rows, self._order(adapter, rows))
 
     def _given(self, rows: Rows) -> Tensor:
         """bool [row, token]: the tokens of prompts, which come last where they are what is asked for."""

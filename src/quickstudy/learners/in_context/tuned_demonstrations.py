@@ -8,7 +8,8 @@ before each prompt. Here the delta's start may be meta-trained, by first-order M
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -18,11 +19,13 @@ from torch.utils._pytree import tree_map
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.parameters import split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.learners.in_context.demonstrations import Demonstrations
-from quickstudy.learners.language_rows import Rows
+from quickstudy.learners.language_rows import Rows, logits_after, rows_after, rows_of
 from quickstudy.learners.losses import blank, query_loss, text_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
+
+READ = ("input_ids", "segments")
+"""What an adapter keeps of the support, beside what moved."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class TunedDemonstrations(Prompting):
         return query_loss(self, params, episode)
 
     def adapt(self, params: Params, support: Batch) -> Adapter:
-        """What moved, by its names in `params`, and the demonstrations as `Demonstrations` keeps them."""
+        """What moved, by its names in `params`, and the support's `input_ids` and `segments` [example, token]."""
         support = blank(support)
 
         def loss(current: Params, step: int) -> Tensor:
@@ -58,25 +61,24 @@ class TunedDemonstrations(Prompting):
 
         adapted = adapt_parameters(loss, params, self.network.steered(self.inner))
         _, moved = split(adapted, self.inner.freeze)
-        read = self._reader.adapt(params, support)
-        return replace(read, tensors={**moved, **read.tensors}, learner=self.name)
+        read = {name: rows_of(support.inputs)[name] for name in READ}
+        return Adapter({**moved, **read}, self.name, base=self.network.backbone.fingerprint)
 
     def predict(self, params: Params, adapter: Adapter, inputs: Inputs) -> Prediction:
-        """Logits [example, token asked about, vocabulary], each example after all demonstrations."""
-        return self._reader.predict(*self._tuned(params, adapter), inputs)
+        """Logits [example, token asked about, vocabulary], each example after all of the support."""
+        tuned, read = _parted(params, adapter)
+        return Prediction(logits_after(partial(self.network, tuned), read, rows_of(inputs)))
 
     def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
-        """The tuned parameters, and `rows` with the demonstrations before them."""
-        return self._reader.continued(*self._tuned(params, adapter), rows)
+        """The tuned parameters, and `rows` with the support before them."""
+        tuned, read = _parted(params, adapter)
+        return tuned, rows_after(read, rows)
 
-    @property
-    def _reader(self) -> Demonstrations:
-        return Demonstrations(self.network)
 
-    def _tuned(self, params: Params, adapter: Adapter) -> tuple[Params, Adapter]:
-        moved = {name: tensor for name, tensor in adapter.tensors.items() if name in params}
-        read = {name: tensor for name, tensor in adapter.tensors.items() if name not in params}
-        return {**params, **moved}, replace(adapter, tensors=read)
+def _parted(params: Params, adapter: Adapter) -> tuple[Params, Rows]:
+    """The parameters with what moved in them, and the support."""
+    moved = {name: tensor for name, tensor in adapter.tensors.items() if name not in READ}
+    return {**params, **moved}, {name: adapter.tensors[name] for name in READ}
 
 
 def _reordered(support: Batch, step: int) -> Batch:

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map
 
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.parameters import detach, split
+from quickstudy.core.stacking import pad_to
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.core.vectorise import pad_to
 from quickstudy.learners.base import Learner
 from quickstudy.learners.losses import support_loss, task_outputs
 from quickstudy.learners.network import Network

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones.pretrained import SHIPPED
 from quickstudy.core.types import Json, Params
-from quickstudy.deltas import Full
+from quickstudy.deltas import Full, LoRA
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.network import Network
 from quickstudy.lifecycle.writing_methods import WritingSpec, language_model_of
@@ -36,6 +36,9 @@ from quickstudy.tasks.text_tasks import EncodedTextTasks, TextTaskSource
 from quickstudy.training import FitOptions, fit
 
 NAME = "quickstudy-sql"
+AUTO = WritingSpec("tuned_demonstrations", lora=LoRA(8, 16, ()), steps=40, rate=3e-3)
+"""How the model is adapted: steps and rate were chosen on validation dialects."""
+
 END, BEGIN, PAD = "</s>", "<s>", "<pad>"
 
 
@@ -154,12 +157,12 @@ def write_trained(folder: Path, start: Path, params: Params) -> None:
 
 
 def ship(model: Path, provenance: Json) -> None:
-    """Puts the model into the package, and beside it that `auto` reads examples with it in context."""
+    """Puts the model into the package, and beside it the settings with which `auto` adapts it."""
     place = SHIPPED[NAME]
     place.mkdir(parents=True, exist_ok=True)
     for path in sorted(model.iterdir()):
         shutil.copyfile(path, place / path.name)
-    start = WritingStart(WritingSpec("demonstrations"), language_model_of(NAME), {}, provenance)
+    start = WritingStart(AUTO, language_model_of(NAME), {}, provenance)
     save_writing_start(place.with_name(f"{SHIPPED_AS}-{NAME}"), start)
 
 

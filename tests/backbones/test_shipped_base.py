@@ -13,6 +13,7 @@ from quickstudy.core.inner import InnerLoop
 from quickstudy.deltas import Head
 from quickstudy.evaluation.protocol import query_score
 from quickstudy.learners.in_context.demonstrations import Demonstrations
+from quickstudy.learners.in_context.tuned_demonstrations import TunedDemonstrations
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.lifecycle.writing_methods import Steps
@@ -64,7 +65,13 @@ def test_examples_of_a_dialect_never_seen_help_and_those_of_another_do_not(base)
     assert read < 0.85 * loss(Demonstrations(network), wrong)
 
 
-def test_auto_reads_the_examples_in_context(base):
-    method, params = chosen_writing("auto", base, 0, Steps())
-    assert isinstance(method.learner, Demonstrations)
-    assert params == {}
+def test_auto_tunes_on_the_examples_while_it_reads_them(base):
+    method, params = chosen_writing("auto", base, 0, Steps(6))
+    assert isinstance(method.learner, TunedDemonstrations)
+    tasks = EncodedTextTasks(TranslationTasks("validation", shots=5, queries=3), base.batch)
+    generator = torch.Generator().manual_seed(3)
+    episodes = [tasks.sample(generator) for _ in range(4)]
+    with torch.no_grad():
+        read = [float(query_score(Demonstrations(Network(base, Head())), {}, each)) for each in episodes]
+        tuned = [float(query_score(method.learner, params, each)) for each in episodes]
+    assert statistics.mean(tuned) < 0.85 * statistics.mean(read)

@@ -41,6 +41,13 @@ def test_it_comes_back_as_it_was(base, made, folder):
     assert all(torch.equal(params[name], tensor) for name, tensor in made.items())
 
 
+def test_one_without_tensors_gives_its_settings_and_begins_where_its_method_does(base, tmp_path):
+    save_writing_start(tmp_path / "start", WritingStart(SPEC, base, {}))
+    method, params = chosen_writing(str(tmp_path / "start"), base, 7, Steps())
+    assert method is build_writing(SPEC, base)
+    assert all(torch.equal(params[name], tensor) for name, tensor in method.start(7).items())
+
+
 def test_adapting_begins_at_it_and_its_files_stand_alone(base, made, folder, tmp_path):
     writer = FewShotWriter(base, str(folder), most=4, check=False).fit(PROMPTS, COMPLETIONS)
     far = [abs(writer.adapter_.tensors[name] - tensor).max() for name, tensor in made.items()]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.errors import FileRefused, InputError
+from quickstudy.core.files import read_tensors
 from quickstudy.core.types import Json, Params
 from quickstudy.lifecycle.trained_files import (
     FACTS,
+    TENSORS,
     check_trained_on,
     load_facts,
     load_params,
@@ -42,7 +44,7 @@ class WritingStart:
     Attributes:
         spec: the method that they are for.
         base: the language model that they were trained on.
-        params: dotted name -> tensor.
+        params: dotted name -> tensor; empty where the method begins at values of its own, and only its settings count.
         provenance: data, seed, options and figures of the training, as JSON.
     """
 
@@ -99,4 +101,6 @@ def chosen_writing(name: str, base: CausalLM, seed: int, steps: Steps) -> tuple[
         method = build_writing(steps.of(writing_from_facts(facts["writes"])), base)
     except ValueError as error:
         raise FileRefused(folder / FACTS, "not_json", f"{error}; train again") from error
+    if not read_tensors(folder / TENSORS):
+        return method, method.start(seed)
     return method, load_params(folder, method.start(seed), base.device)

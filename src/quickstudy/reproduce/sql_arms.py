@@ -185,7 +185,7 @@ def trained_arms(work: Work, base: CausalLM, sizes: Sizes) -> list[Arm]:
     every = starts(base, sizes)
     for start in every:
         run = options(start, sizes, every[0])
-        tasks = EncodedTextTasks(TranslationTasks("train", sizes.shots, QUERIES), base.batch)
+        tasks = encoded(TranslationTasks("train", sizes.shots, QUERIES), base, start.learner)
         labels = {seed: f"{start.label}-{seed}" for seed in range(work.seeds)}
         params = {
             seed: work.trained(label, start.learner, tasks, replace(run, seed=seed)).params
@@ -214,7 +214,7 @@ def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
         return arm
 
     def measure() -> list[tuple[float, int, float]]:
-        tasks = EncodedTextTasks(TranslationTasks("validation", sizes.shots, sizes.queries), base.batch)
+        tasks = encoded(TranslationTasks("validation", sizes.shots, sizes.queries), base, arm.learner)
         drawing = sizes.validations, SEED_OF_VALIDATION_TASKS
         settings = [(steps, rate) for steps in sizes.steps for rate in sizes.rates]
         scores = [each_score(way(base, *each), arm.params[0], tasks, *drawing) for each in settings]
@@ -224,6 +224,11 @@ def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
     loss, steps, rate = min(map(tuple, losses))
     facts = {**arm.facts, "rank": RANK, "steps": steps, "rate": rate, "validation_loss": loss}
     return replace(arm, learner=way(base, steps, rate), facts=facts)
+
+
+def encoded(source: TranslationTasks, base: CausalLM, learner: Learner) -> EncodedTextTasks:
+    """The tasks as the learner reads them: in packed rows where each example counts by itself."""
+    return EncodedTextTasks(source, partial(base.batch, pack=isinstance(learner, MAML)))
 
 
 def asked_tasks(sizes: Sizes, tests: int, shots: int) -> list[SQLTask]:
@@ -240,7 +245,7 @@ def judged(work: Work, arm: Arm, base: CausalLM, drawn: Sequence[SQLTask], sizes
         began = time.perf_counter()
         scores: dict[int, WritingScores] = {}
         more: dict[str, list[float]] = {"exact": [], "parses": []}
-        tasks = EncodedTextTasks(TranslationTasks("test"), base.batch)
+        tasks = encoded(TranslationTasks("test"), base, arm.learner)
         for seed, params in arm.params.items():
             scores[seed] = evaluate_writing(arm.learner, params, tasks, drawn, partial(equal_trees, more), sizes.most)
         seconds = arm.seconds + time.perf_counter() - began

@@ -1,10 +1,13 @@
+import os
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
 import torch
+from places import Places
 
+from quickstudy.core.errors import TaskError
 from quickstudy.core.types import Batch, Episode
 from quickstudy.training.episodes import draw, drawn, generator_for, seed_for
 
@@ -38,6 +41,19 @@ def test_any_number_of_workers_draws_the_same(workers):
     alone, together = taken(Numbers(), range(40), 0), taken(source, range(40), workers)
     assert torch.equal(torch.stack(alone), torch.stack(together))
     assert all(name.startswith("episodes") for name in source.threads)
+
+
+def test_processes_draw_the_same_and_are_gone_afterwards():
+    with drawn(Places(), 0, range(9), 2, processes=True) as episodes:
+        together = list(episodes)
+    places = {int(episode.support.targets[0]) for episode in together}
+    assert os.getpid() not in places
+    alone = [draw(Places(), 0, "episode", index) for index in range(9)]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.support.inputs, other.support.inputs)
+    assert not [place for place in places if os.path.exists(f"/proc/{place}")]
+    with pytest.raises(TaskError, match="no such task"), drawn(Places(True), 0, range(3), 1, True) as episodes:
+        next(episodes)
 
 
 def test_no_task_is_drawn_twice():

@@ -131,7 +131,7 @@ def fit(
         run = _Run(measuring, held_out, metrics, description, told, stopping)
         stack.enter_context(_own_noise(device))
         todo = range(state.position.step * options.tasks_per_step, options.steps * options.tasks_per_step)
-        episodes = stack.enter_context(drawn(tasks, options.seed, todo, options.workers))
+        episodes = stack.enter_context(drawn(tasks, options.seed, todo, options.workers, options.processes))
         ended = _trained(run, state, episodes, resume)
     return _fitted(run, ended, ended.position.step - kept.position.step, time.perf_counter() - began)
 

@@ -13,7 +13,7 @@ from quickstudy.core.vectorise import Mode
 Schedule: TypeAlias = Literal["constant", "cosine", "linear"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
-FREE = ("folder", "workers", "checkpoint_every", "progress")
+FREE = ("folder", "workers", "processes", "checkpoint_every", "progress")
 """Fields that may differ when a run is resumed, for they do not change what comes out."""
 
 
@@ -43,6 +43,8 @@ class FitOptions:
         seed: decides starting parameters, tasks and whatever `loss` draws.
         precision: "bfloat16" runs `loss` under autocast; parameters and moments stay as they are.
         workers: threads that draw tasks ahead; 0 draws them in between. The tasks are the same for any number.
+        processes: whether the workers are processes, which tasks that Python code makes need to be drawn side by side.
+            The source must be one that can be pickled, and a script must call `fit` under `if __name__ == "__main__"`.
         progress: show a bar where the standard error is a terminal.
     """
 
@@ -65,6 +67,7 @@ class FitOptions:
     seed: int = 0
     precision: Precision = "float32"
     workers: int = 0
+    processes: bool = False
     progress: bool = True
 
 

@@ -102,7 +102,8 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
             Case("maml-plus-plus-5", "MAML++", plus(five, 60), 5, 3, small, 99.47, ANTONIOU),
         ]
     reptile = Reptile(twenty, InnerLoop(50, Adam(5e-4, beta1=0.0)), InnerLoop(8, Adam(5e-4, beta1=0.0)))
-    first = MAML(twenty, replace(several, order="first"))
+    # Of 0.1 and 0.3, the rate that is better on validation characters after 1,200 updates.
+    first = MAML(twenty, InnerLoop(5, SGD(0.3), order="first"))
     return [
         Case("maml-5", "MAML", MAML(five, one), 5, 3, options(12_000, 32), 98.7, FINN),
         Case("maml-plus-plus-5", "MAML++", plus(five, 10_000), 5, 1, options(10_000, 16), 99.47, ANTONIOU),

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from peft_names import peft_parameters
 from quickstudy import Batch, Episode, LoRA, Network, TextEncoder
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import SGD
@@ -190,20 +191,13 @@ def peer_of(layers: tuple[int, ...] | None, params: Params, drawn: list[Task]) -
     )
     model = get_peft_model(AutoModel.from_pretrained(folder, add_pooling_layer=False), config).eval()
     head = nn.Linear(model.config.hidden_size, WAYS)
-    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     moving = {"head.weight": head.weight, "head.bias": head.bias}
-    moving |= {name: named.pop(peft_name(name)) for name in params if name not in moving}
-    assert not named, f"PEFT moves more than ours: {sorted(named)}"
+    moving |= peft_parameters(model, [name for name in params if name not in moving])
 
     def batch(rows: Rows) -> tuple[Any, Tensor]:
         return tokeniser(rows.texts, padding=True, return_tensors="pt"), torch.tensor(rows.numbers())
 
     return Peer(model, head, params, moving, [(batch(task.support), batch(task.query)) for task in drawn])
-
-
-def peft_name(name: str) -> str:
-    """Our name of a LoRA matrix -> PEFT's."""
-    return name.replace("body.model.", "base_model.model.") + ".default.weight"
 
 
 def same(one: Result, other: Result) -> dict[str, float]:

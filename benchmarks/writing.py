@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from peft_names import peft_parameters
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones.pretrained import source_of
 from quickstudy.core.inner import InnerLoop
 from quickstudy.core.optimisers import Adam
-from quickstudy.core.stacking import stack_episodes
+from quickstudy.core.stacking import Tasks
 from quickstudy.core.types import Episode, Params
 from quickstudy.core.vectorise import over_tasks
 from quickstudy.deltas import LoRA
@@ -37,8 +38,7 @@ BASE, RANK, ALPHA, RATE = "quickstudy-sql", 8, 16.0, 3e-3
 EPS = 1e-8
 """Of the peer, outside the root; ours is inside it."""
 PLACES = {"q and v": ("q_proj", "v_proj"), "all linear layers": ()}
-MODES = ("chunks", "vmap", "threads")
-LOOP = "one by one"
+MODES = ("loop", "chunks", "vmap", "threads")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -101,18 +101,16 @@ def compared(
     params = learner.init(torch.Generator().manual_seed(0))
     encoder = EncodedTextTasks(TranslationTasks("test"), partial(base.batch, pack=True))
     episodes = [encoder.episode(task) for task in drawn]
-    stacked = stack_episodes(episodes)
     routes: dict[str, Callable[[], Params]] = {
-        mode: partial(adapted, over_tasks(partial(matrices, learner), mode, 4), params, stacked) for mode in MODES
+        mode: partial(adapted, over_tasks(partial(matrices, learner), mode, 4), params, episodes) for mode in MODES
     }
-    routes[LOOP] = partial(one_by_one, learner, params, episodes)
     routes["PEFT"] = peer_of(delta, params, PRECISIONS[precision], drawn, steps)
-    losses = [after(learner, episodes, routes[name]()) for name in ("PEFT", LOOP)]
+    losses = [after(learner, episodes, routes[name]()) for name in ("PEFT", "loop")]
     apart = float(((losses[0] - losses[1]).abs() / (before(learner, params, episodes) - losses[1])).max())
     if precision == "float32" and apart > 0.1:
         raise RuntimeError(f"the two sides do not compute the same: {losses}")
     speed = {name: len(drawn) / seconds for name, seconds in medians(routes, 1 if options.quick else 3).items()}
-    best = max((*MODES, LOOP), key=speed.__getitem__)
+    best = max(MODES, key=speed.__getitem__)
     settings = {"steps": steps, "rank": RANK, "examples": len(drawn[0].support), "tasks": len(drawn), "base": BASE}
     settings |= {"tasks_per_second": speed, "ours": best, "disagreement_in_parts_of_what_was_learned": apart}
     name = f"adapting {len(drawn)} tasks, LoRA in {place}, {precision} / loop over PEFT"
@@ -124,17 +122,10 @@ def matrices(learner: MAML, params: Params, episode: Episode) -> Params:
     return dict(learner.adapt(params, episode.support).tensors)
 
 
-def adapted(function: Callable[[Params, Episode], Params], params: Params, episodes: Episode) -> Params:
+def adapted(function: Callable[[Params, Tasks], Params], params: Params, episodes: Tasks) -> Params:
     """The matrices of all tasks; no graph is kept."""
     with torch.no_grad():
         return function(params, episodes)
-
-
-def one_by_one(learner: MAML, params: Params, episodes: list[Episode]) -> Params:
-    """The same, each task in its own size, without the padding that a stack of tasks needs."""
-    with torch.no_grad():
-        found = [matrices(learner, params, episode) for episode in episodes]
-    return {name: torch.stack([each[name] for each in found]) for name in found[0]}
 
 
 def peer_of(delta: LoRA, params: Params, dtype: torch.dtype, drawn: list[SQLTask], steps: int) -> Peer:
@@ -145,10 +136,7 @@ def peer_of(delta: LoRA, params: Params, dtype: torch.dtype, drawn: list[SQLTask
         r=RANK, lora_alpha=int(ALPHA), target_modules=list(delta.targets), task_type="CAUSAL_LM", lora_dropout=0.0
     )
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), config).eval()
-    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    moving = {name: named.pop(peft_name(name)) for name in params}
-    assert not named, f"PEFT moves more than ours: {sorted(named)}"
-    return Peer(model, params, moving, [tokens(tokeniser, task) for task in drawn], steps)
+    return Peer(model, params, peft_parameters(model, params), [tokens(tokeniser, task) for task in drawn], steps)
 
 
 def tokens(tokeniser: Any, task: SQLTask) -> dict[str, Tensor]:
@@ -163,11 +151,6 @@ def tokens(tokeniser: Any, task: SQLTask) -> dict[str, Tensor]:
     ids = padded(rows, batch_first=True, padding_value=tokeniser.pad_token_id)
     mask = padded([torch.ones_like(row) for row in rows], batch_first=True)
     return {"input_ids": ids, "attention_mask": mask, "labels": padded(labels, batch_first=True, padding_value=-100)}
-
-
-def peft_name(name: str) -> str:
-    """Our name of a LoRA matrix -> PEFT's."""
-    return name.replace("body.model.", "base_model.model.") + ".default.weight"
 
 
 def before(learner: MAML, params: Params, episodes: list[Episode]) -> Tensor:

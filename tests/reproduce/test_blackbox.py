@@ -1,17 +1,14 @@
 """The small version: both black-box learners beat their controls, and fall to chance on shuffled targets."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.blackbox import BLACKBOX
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("blackbox")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = BLACKBOX.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, BLACKBOX)
     return {row.name: row for row in found}
 
 

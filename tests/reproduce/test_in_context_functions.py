@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.in_context_functions import (
     IN_CONTEXT_FUNCTIONS,
     draw_tests,
@@ -18,10 +18,7 @@ from quickstudy.tasks.function_classes import FunctionClass
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("functions")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = IN_CONTEXT_FUNCTIONS.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, IN_CONTEXT_FUNCTIONS)
     return {row.name: row for row in found}
 
 

@@ -1,8 +1,8 @@
 """The small version, on drawn features: training beats class means, shuffled labels are at chance."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.in_context_text import IN_CONTEXT_TEXT, drawn_data
 
 ENDING = "drawn features, 5-way 5-shot"
@@ -10,10 +10,7 @@ ENDING = "drawn features, 5-way 5-shot"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = IN_CONTEXT_TEXT.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, IN_CONTEXT_TEXT)
     return {row.name.removesuffix(f", {ENDING}"): row for row in found}
 
 

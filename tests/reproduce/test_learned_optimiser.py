@@ -2,20 +2,17 @@
 
 import pytest
 import torch
+from quick_runs import quick_rows
 
 from quickstudy.core.optimisers import SGD
 from quickstudy.evaluation.drawing import drawn_tasks
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.learned_optimiser import LEARNED_OPTIMISER, quadratics
 from quickstudy.reproduce.walks import HAND_WRITTEN, LARGEST, ByHand, losses
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("learned_optimiser")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = LEARNED_OPTIMISER.run(work)
-    assert (folder / "picture-quadratics.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, LEARNED_OPTIMISER, ("-quadratics",))
     return {row.name.removeprefix("quadratics: "): row for row in found}
 
 

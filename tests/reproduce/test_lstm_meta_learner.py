@@ -1,8 +1,8 @@
 """The small version: the LSTM meta-learner beats its own start, fixed rates and shuffled labels."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.lstm_meta_learner import CONTROL, LSTM_META_LEARNER
 
 WAVES, CLOUDS = "sine waves, K=10", "clouds of points, 5-way 2-shot"
@@ -10,10 +10,7 @@ WAVES, CLOUDS = "sine waves, K=10", "clouds of points, 5-way 2-shot"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lstm_meta_learner")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = LSTM_META_LEARNER.run(work)
-    assert all((folder / f"picture-{label}.png").stat().st_size > 0 for label in ("sine-waves", "clouds-of-points"))
+    found = quick_rows(tmp_path_factory, LSTM_META_LEARNER, ("-sine-waves", "-clouds-of-points"))
     return {row.name: row.mean for row in found}
 
 

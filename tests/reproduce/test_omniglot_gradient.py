@@ -3,8 +3,8 @@
 import os
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.omniglot_gradient import OMNIGLOT_GRADIENT, cases
 
 WAYS = "5-way 1-shot"
@@ -14,10 +14,7 @@ WAYS = "5-way 1-shot"
 def rows(tmp_path_factory):
     if "QUICKSTUDY_DATA" not in os.environ:
         pytest.skip("QUICKSTUDY_DATA names no folder with images/omniglot.npz")
-    folder = tmp_path_factory.mktemp("omniglot")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = OMNIGLOT_GRADIENT.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, OMNIGLOT_GRADIENT)
     return {row.name: row for row in found}
 
 

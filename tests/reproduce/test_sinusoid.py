@@ -1,17 +1,14 @@
 """The small version: every learner beats its controls on new waves, and none learns from shuffled targets."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.sinusoid import SINUSOID
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sinusoid")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = SINUSOID.run(work)
-    assert all((folder / f"picture-{label}.png").stat().st_size > 0 for label in ("steps", "wave"))
+    found = quick_rows(tmp_path_factory, SINUSOID, ("-steps", "-wave"))
     return {row.name: row for row in found}
 
 

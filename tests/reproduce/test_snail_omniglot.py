@@ -1,17 +1,14 @@
 """The small version: SNAIL names characters it has not seen; untrained or with shuffled labels it is at chance."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.snail_omniglot import SNAIL_OMNIGLOT
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory, data_folder):
-    folder = tmp_path_factory.mktemp("snail")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = SNAIL_OMNIGLOT.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, SNAIL_OMNIGLOT)
     return {row.name: row for row in found}
 
 

@@ -1,8 +1,7 @@
 """The small version: reading five examples of a new dialect beats reading none, and figures are what they say."""
 
 import pytest
-
-from quickstudy.reproduce.base import Work
+from quick_runs import quick_rows
 
 pytest.importorskip("sqlglot")
 
@@ -12,10 +11,7 @@ from quickstudy.reproduce.sql_dialects import SQL_DIALECTS
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sql")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = SQL_DIALECTS.run(work)
-    assert all((folder / f"picture{label}.png").stat().st_size > 0 for label in ("", "-steps"))
+    found = quick_rows(tmp_path_factory, SQL_DIALECTS, ("", "-steps"))
     return {row.name: row for row in found}
 
 

@@ -1,17 +1,14 @@
 """The small version: both starts tell intents that they have not seen, and the figures are of the steps they name."""
 
 import pytest
+from quick_runs import quick_rows
 
-from quickstudy.reproduce.base import Work
 from quickstudy.reproduce.text_steps import META, RANDOM, TEXT_STEPS
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory, data_folder):
-    folder = tmp_path_factory.mktemp("steps")
-    work = Work(folder / "runs", folder / "picture", quick=True, progress=False, tell=lambda line: None)
-    found = TEXT_STEPS.run(work)
-    assert (folder / "picture.png").stat().st_size > 0
+    found = quick_rows(tmp_path_factory, TEXT_STEPS)
     return {row.name: row for row in found}
 
 

@@ -99,11 +99,24 @@ def as_stack(episodes: Tasks) -> Episode:
     return episodes if isinstance(episodes, Episode) else stack_episodes(episodes)
 
 
+def stacked_shapes(episodes: Tasks) -> list[list[int]]:
+    """The shapes of the tensors of `as_stack(episodes)`, which is not made."""
+    if isinstance(episodes, Episode):
+        return [list(leaf.shape) for leaf in tree_leaves(episodes)]
+    columns = zip(*(tree_leaves(each) for each in episodes), strict=True)
+    return [[len(episodes), *_largest(column)] for column in columns]
+
+
+def _largest(tensors: Sequence[Tensor]) -> list[int]:
+    """Of each axis."""
+    return [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+
+
 def _padded(tensors: list[Tensor]) -> Tensor:
     kinds = {(tensor.dim(), tensor.dtype) for tensor in tensors}
     if len(kinds) != 1:
         raise ValueError(f"episodes differ in axes or types: {sorted(map(str, kinds))}; stack tasks of one source")
-    largest = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    largest = _largest(tensors)
     return torch.stack([pad_to(tensor, largest) for tensor in tensors])
 
 

@@ -1,8 +1,7 @@
 """Many episodes at once: a function of one episode, run over a stack of them by `torch.vmap`, in chunks or in a loop.
 
-The three ways give the same results; which is
-fastest depends on the function and the machine (a convolution under `vmap` becomes a grouped one, which is slow on a
-CPU; a small network gains twentyfold), so "auto" measures.
+The three ways give the same results; which is fastest depends on the function and the machine (a convolution under
+`vmap` becomes a grouped one, which is slow on a CPU; a small network gains twentyfold), so "auto" measures.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from quickstudy.core.errors import NotAvailable
-from quickstudy.core.stacking import Tasks, as_stack, count_tasks, one_task, some_tasks
+from quickstudy.core.stacking import Tasks, as_stack, count_tasks, one_task, some_tasks, stacked_shapes
 from quickstudy.core.types import Episode, Info, Params
 
 Mode: TypeAlias = Literal["auto", "vmap", "chunks", "loop", "threads"]
@@ -283,11 +282,11 @@ def _worthwhile(tasks: int, chunk: int) -> list[Mode]:
 
 def _shapes(params: Params, episodes: Tasks) -> str:
     """What the choice depends on; sizes are rounded up to powers of two, for each new text has another length."""
-    leaves = tree_leaves(as_stack(episodes))
-    sizes = ["x".join(str(_power(size)) for size in leaf.shape) for leaf in leaves]
+    sizes = ["x".join(str(_power(size)) for size in shape) for shape in stacked_shapes(episodes)]
+    device = tree_leaves(one_task(episodes, 0))[0].device
     entries = sum(tensor.numel() for tensor in params.values())
     grad = "with" if torch.is_grad_enabled() else "without"
-    return f"{', '.join(sizes)} on {leaves[0].device.type}, {_power(entries)} parameters, {grad} gradients"
+    return f"{', '.join(sizes)} on {device.type}, {_power(entries)} parameters, {grad} gradients"
 
 
 def _power(size: int) -> int:

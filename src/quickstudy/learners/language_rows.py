@@ -55,16 +55,20 @@ def one_row(context: Rows, rows: Rows) -> Rows:
     }
 
 
-def rows_after(examples: Rows, rows: Rows, order: Tensor | None = None) -> Rows:
+def all_in_order(examples: Rows, rows: Rows) -> Tensor:
+    """int64 [row, example]: all examples before each row, the first first."""
+    asked = rows["asked"]
+    return torch.arange(len(examples["input_ids"]), device=asked.device).expand(len(asked), -1)
+
+
+def rows_after(examples: Rows, rows: Rows, order: Tensor) -> Rows:
     """`rows`, each with examples before it.
 
     Args:
         examples: `input_ids` and `segments` [example, token].
         rows: what is asked.
-        order: int64 [row, example], which ones stand before a row, the first first; None for all in their order.
+        order: int64 [row, example], which ones stand before a row, the first first.
     """
-    if order is None:
-        order = torch.arange(len(examples["input_ids"]), device=rows["asked"].device).expand(len(rows["asked"]), -1)
     before = {name: examples[name][order].flatten(1) for name in ("input_ids", "segments")}
     found = {name: torch.cat([tensor, rows[name]], 1) for name, tensor in before.items()}
     length = before["input_ids"].shape[1]

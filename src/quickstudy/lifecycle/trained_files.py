@@ -64,14 +64,22 @@ def load_facts(folder: Path | str, names: Sequence[str]) -> tuple[Fingerprint, J
         raise FileRefused(path, "not_json", f"{error}; train again") from error
 
 
-def load_params(folder: Path | str, template: Params, device: str) -> Params:
+def load_params(folder: Path | str, template: Params, device: str, untrained: bool = False) -> Params:
     """The parameters, which have the names, shapes and types of `template`, on the device.
+
+    Args:
+        folder: what `save_trained` wrote.
+        template: parameters of the same method.
+        device: where they shall lie.
+        untrained: whether the file may hold none at all, which stands for `template` itself.
 
     Raises:
         FileRefused: the file is missing or damaged, or they have not.
     """
     path = Path(folder) / TENSORS
     params = read_tensors(path)
+    if untrained and not params:
+        return template
     check_template(path, params, template)
     return {name: tensor.to(device) for name, tensor in params.items()}
 

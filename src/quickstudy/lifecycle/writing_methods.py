@@ -103,10 +103,10 @@ class WritingMethod:
         """Meta-parameters as the learner begins with."""
         return self.learner.init(torch.Generator().manual_seed(seed))
 
-    def support(self, prompts: Sequence[str], completions: Sequence[str]) -> Batch:
+    def support(self, prompts: Sequence[str], completions: Sequence[str], notes: Sequence[str] = ()) -> Batch:
         """The examples as the learner reads them: packed where each counts by itself and all are computed at once."""
         pack = self.spec.learner in _PACKED and not self.spec.rows
-        return self.base.batch(prompts, completions, pack)
+        return self.base.batch(prompts, completions, pack, notes)
 
 
 WRITING: Mapping[str, WritingSpec] = MappingProxyType(

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.errors import FileRefused, InputError
-from quickstudy.core.files import read_tensors
 from quickstudy.core.types import Json, Params
 from quickstudy.lifecycle.trained_files import (
     FACTS,
-    TENSORS,
     check_trained_on,
     load_facts,
     load_params,
@@ -101,6 +99,4 @@ def chosen_writing(name: str, base: CausalLM, seed: int, steps: Steps) -> tuple[
         method = build_writing(steps.of(writing_from_facts(facts["writes"])), base)
     except ValueError as error:
         raise FileRefused(folder / FACTS, "not_json", f"{error}; train again") from error
-    if not read_tensors(folder / TENSORS):
-        return method, method.start(seed)
-    return method, load_params(folder, method.start(seed), base.device)
+    return method, load_params(folder, method.start(seed), base.device, untrained=True)

@@ -89,7 +89,7 @@ def train_pairs(
     if not source.is_dir():
         raise InputError(f"{source}: is no folder; give a folder of files, each with the pairs of one task")
     method = build_writing(plan.spec(), base)
-    tasks = EncodedTextTasks(PairFolder(source, plan.shots, plan.queries, plan.columns), base.batch)
+    tasks = EncodedTextTasks(PairFolder(source, plan.shots, plan.queries, plan.columns), method.support)
     options = replace(options, folder=run_place(place))
     fitted = fit(method.learner, tasks, options, trackers=trackers_for(going, place), resume=going.resume)
     values = dict(fitted.info.values)

@@ -3,12 +3,11 @@
 import pytest
 import torch
 from ciphers import Ciphers
+from stacked_tasks import assert_stacked_are_as_alone
 
 from quickstudy.backbones import CausalLM
 from quickstudy.core import SGD, Adam, InnerLoop
-from quickstudy.core.stacking import stack_episodes
 from quickstudy.core.types import Batch, Episode
-from quickstudy.core.vectorise import mean_loss_and_gradients
 from quickstudy.deltas import Head, LoRA
 from quickstudy.learners.in_context.demonstrations import Demonstrations
 from quickstudy.learners.in_context.tuned_demonstrations import TunedDemonstrations, _reordered
@@ -92,9 +91,7 @@ def test_stacked_tasks_of_other_lengths_give_the_loss_of_each_alone(backbone, ne
     learner = TunedDemonstrations(network, InnerLoop(2, SGD(0.1), order="first"))
     params, draws = start(network), torch.Generator().manual_seed(1)
     episodes = [EncodedTextTasks(Ciphers(shots=shots), backbone.batch).sample(draws) for shots in (2, 4)]
-    found, _ = mean_loss_and_gradients(learner.loss, params, stack_episodes(episodes), "vmap")
-    alone = torch.stack([learner.loss(params, episode).detach() for episode in episodes])
-    torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
+    assert_stacked_are_as_alone(learner, params, episodes)
 
 
 def test_tuning_lowers_the_loss_of_queries_and_what_is_written_is_what_was_predicted(backbone, network):

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.learners.language_rows import Rows, likeness, logits_after, prompt_tokens, rows_after, rows_of
+from quickstudy.learners.language_rows import (
+    Rows,
+    all_in_order,
+    likeness,
+    logits_after,
+    prompt_tokens,
+    rows_after,
+    rows_of,
+)
 from quickstudy.learners.losses import blank, query_loss, text_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
@@ -98,9 +106,9 @@ class Demonstrations(Prompting):
 
     def _order(self, adapter: Adapter, rows: Rows) -> Tensor:
         """int64 [row, demonstration]: which rows of the support, the first first."""
-        count, asked = len(adapter.tensors["input_ids"]), rows["asked"]
+        count = len(adapter.tensors["input_ids"])
         if self.choose == "all":
-            return torch.arange(count, device=asked.device).expand(len(asked), -1)
+            return all_in_order(dict(adapter.tensors), rows)
         known, there = adapter.tensors["input_ids"], adapter.tensors["prompt"] > 0
         near = likeness(rows["input_ids"], self._given(rows), known, there)
         # Rows of padding have no token and come last.

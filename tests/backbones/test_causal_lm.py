@@ -27,6 +27,12 @@ def written(backbone, body, params, prompts, *more, **options):
     return generate(backbone, body, params, backbone.begin(prompts), *more, **options)
 
 
+def before(backbone, texts):
+    """What `generate` is to read before the rows."""
+    begun = backbone.begin(texts)
+    return {"before_ids": begun["input_ids"], "before_segments": begun["segments"]}
+
+
 def theirs(folder):
     return AutoModelForCausalLM.from_pretrained(folder).eval()
 
@@ -56,6 +62,53 @@ def test_generation_is_that_of_transformers(kind, language_model):
             whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert text == backbone.text(whole[0, len(prompt) :].tolist())
     assert any(found)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_what_stands_before_all_rows_or_each_is_read_as_their_beginning(kind, language_model):
+    backbone = CausalLM(language_model(kind), max_tokens=40)
+    body = Functional(backbone.module)
+    texts = ["hgfedcba", "bad", "ijkl"]
+    each = before(backbone, texts)
+    one = {name: tensor[:1] for name, tensor in each.items()}
+
+    def asked(prompts, after=()):
+        """The logits of each token written; those of reading what stands before come first and are left out."""
+        found = []
+
+        def run(params, inputs, cache):
+            logits = body(params, inputs, cache)
+            found.append(logits[:, 0])
+            return logits
+
+        generate(backbone, run, {}, {**backbone.begin(prompts), **dict(after)}, 5)
+        return torch.stack(found[bool(after) :])
+
+    whole = [text + prompt for text, prompt in zip(texts, PROMPTS, strict=True)]
+    torch.testing.assert_close(asked(PROMPTS, each), asked(whole), atol=1e-5, rtol=1e-5)
+    whole = [texts[0] + prompt for prompt in PROMPTS]
+    torch.testing.assert_close(asked(PROMPTS, one), asked(whole), atol=1e-5, rtol=1e-5)
+    assert (asked(PROMPTS) - asked(whole)).abs().max() > 1e-3
+
+
+def test_what_stands_before_all_rows_is_computed_once(language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=40)
+    body, computed = Functional(backbone.module), []
+
+    def counted(params, inputs, cache):
+        computed.append(inputs["input_ids"].numel())
+        return body(params, inputs, cache)
+
+    generate(backbone, counted, {}, backbone.begin(PROMPTS) | before(backbone, ["hgfedcba"]), 1)
+    assert computed == [8, 3 * 12]
+
+
+def test_what_stands_before_rows_takes_room(language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=12)
+    body = Functional(backbone.module)
+    inputs = backbone.begin(PROMPTS) | before(backbone, ["hgfedcb"])
+    with pytest.raises(InputError, match="8 tokens too long"):
+        generate(backbone, body, {}, inputs, 1)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])

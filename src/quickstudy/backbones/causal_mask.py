@@ -13,19 +13,20 @@ SHARED = -1
 """The number of a text that all later texts of the row see."""
 
 
-def seen(segments: Tensor) -> Tensor:
-    """bool [row, token, token]: whether a token (axis 1) sees another (axis 2).
+def seen(segments: Tensor, new: int) -> Tensor:
+    """bool [row, new, token]: whether each of the last `new` tokens (axis 1) sees another (axis 2).
 
     It sees itself, what comes before it in the same text, and what comes before it in the shared one.
 
     Args:
         segments: int64 [row, token], the number of the text that a token belongs to, from 1, or `SHARED`; 0 for
             padding.
+        new: how many.
     """
-    tokens = segments.shape[-1]
-    before = torch.ones(tokens, tokens, dtype=torch.bool, device=segments.device).tril()
+    earlier = segments.shape[-1] - new
+    before = torch.ones(new, segments.shape[-1], dtype=torch.bool, device=segments.device).tril(earlier)
     others = segments[:, None, :]
-    return before & ((segments[:, :, None] == others) | (others == SHARED)) & (others != 0)
+    return before & ((segments[:, earlier:, None] == others) | (others == SHARED)) & (others != 0)
 
 
 def attention_of(model: Any, segments: Tensor, new: int) -> tuple[Tensor | dict[str, Tensor], Tensor]:
@@ -39,16 +40,19 @@ def attention_of(model: Any, segments: Tensor, new: int) -> tuple[Tensor | dict[
         segments: as in `seen`.
         new: how many tokens are computed; the others are in the cache.
     """
-    sees = seen(segments)
-    # How many tokens a token sees before it is its place.
-    places = (sees.sum(-1) - 1).clamp(min=0)
-    sees, asking = sees[:, -new:], places[:, -new:]
+    sees = seen(segments, new)
+    asking = _places(sees)
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     full = blocking(~sees[:, None], model.dtype)
     if not window or kinds == {"full_attention"}:
         return full, asking
-    near = asking[:, :, None] - places[:, None, :] < window
+    near = asking[:, :, None] - _places(seen(segments, segments.shape[-1]))[:, None, :] < window
     narrow = blocking(~(sees & near)[:, None], model.dtype)
     return {"full_attention": full, "sliding_attention": narrow} if kinds else narrow, asking
+
+
+def _places(sees: Tensor) -> Tensor:
+    """int64 [row, token]: how many tokens a token sees before it is its place."""
+    return (sees.sum(-1) - 1).clamp(min=0)

@@ -34,7 +34,9 @@ def generate(
         backbone: of the model.
         run: computes logits with it and a delta.
         params: what `run` takes; with one more axis in front, [row, ...], each row has its own (LoRA).
-        inputs: what `backbone.begin` returned, or the same with more before it.
+        inputs: what `backbone.begin` returned. For causal models it may have `before_ids` and `before_segments` too, as
+            `input_ids` and `segments` of what each text begins with: [row, token], or [1, token] where that is the same
+            for all rows, which is then read once.
         most: tokens written.
         temperature: 0 takes the likeliest token each time; above 0 they are drawn from the logits divided by it.
         generator: of the draws, on the CPU.
@@ -45,10 +47,14 @@ def generate(
     """
     if most < 1 or temperature < 0:
         raise ValueError(f"most is {most} and temperature {temperature}; give at least 1 and at least 0")
+    before, inputs = _parted(inputs)
     if (room := backbone.room(inputs)) < 1:
         raise InputError(f"a text is {1 - room} tokens too long for anything to be written after it; shorten it")
     most = min(most, room)
     end, cache = backbone.end, backbone.new_cache()
+    if before:
+        run(params, before, cache)
+        cache.batch_repeat_interleave(len(inputs["asked"]) // len(before["asked"]))
     done = torch.zeros(len(inputs["asked"]), dtype=torch.bool, device=inputs["asked"].device)
     tokens: list[Tensor] = []
     while len(tokens) < most and not bool(done.all()):
@@ -57,6 +63,16 @@ def generate(
         done |= ids[:, 0] == end
         inputs = backbone.after(inputs, ids)
     return [backbone.text(_until(row, end)) for row in torch.cat(tokens, 1).tolist()]
+
+
+def _parted(inputs: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is read before the rows, and the rows, whose `segments` have those of it in front."""
+    if "before_ids" not in inputs:
+        return {}, inputs
+    rows = {name: tensor for name, tensor in inputs.items() if not name.startswith("before")}
+    ids, segments = inputs["before_ids"], inputs["before_segments"]
+    rows["segments"] = torch.cat([segments.expand(len(rows["asked"]), -1), rows["segments"]], 1)
+    return {"input_ids": ids, "segments": segments, "asked": torch.ones_like(ids[:, :1])}, rows
 
 
 def _next(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

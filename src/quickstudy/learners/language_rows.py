@@ -55,10 +55,11 @@ def one_row(context: Rows, rows: Rows) -> Rows:
     }
 
 
-def all_in_order(examples: Rows, rows: Rows) -> Tensor:
-    """int64 [row, example]: all examples before each row, the first first."""
-    asked = rows["asked"]
-    return torch.arange(len(examples["input_ids"]), device=asked.device).expand(len(asked), -1)
+def after_all(examples: Rows, rows: Rows) -> Rows:
+    """`rows` as `generate` takes them, after all examples, whose `input_ids` and `segments` are [example, token]."""
+    kept = examples["segments"] != 0
+    ids, segments = (examples[name][kept][None] for name in ("input_ids", "segments"))
+    return rows | {"before_ids": ids, "before_segments": segments}
 
 
 def rows_after(examples: Rows, rows: Rows, order: Tensor) -> Rows:

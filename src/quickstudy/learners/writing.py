@@ -21,7 +21,7 @@ class Prompting(Learner):
 
     @abstractmethod
     def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
-        """The parameters and inputs that the network is run with to write after `rows`."""
+        """The parameters and inputs, as `generate` takes them, that the network is run with to write after `rows`."""
 
 
 def write(

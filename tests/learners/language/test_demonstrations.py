@@ -47,10 +47,10 @@ def test_a_query_is_answered_as_one_text_with_the_demonstrations_before_it(backb
     query = [("abe>", "bcf"), ("h>", "a")]
     found = logits(learner, backbone, PAIRS, query)
     rows = encoded(backbone, query).inputs
-    order = learner._order(adapter, rows)
-    assert [sorted(row) for row in order.tolist()] == [[0, 1, 2, 3]] * 2
+    order = [[0, 1, 2, 3]] * 2 if choose == "all" else learner._order(adapter, rows).tolist()
+    assert [sorted(row) for row in order] == [[0, 1, 2, 3]] * 2
     for number, (prompt, completion) in enumerate(query):
-        written = [PAIRS[place] for place in order[number].tolist()]
+        written = [PAIRS[place] for place in order[number]]
         tokens = [token for before, after in written for token in alone(backbone, before, after)]
         whole = [*tokens, *alone(backbone, prompt, completion)]
         asked = torch.arange(len(completion) + 1) + len(whole) - len(completion) - 1

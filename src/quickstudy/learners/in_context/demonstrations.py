@@ -22,7 +22,7 @@ from quickstudy.backbones.causal_lm import CausalLM
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.language_rows import (
     Rows,
-    all_in_order,
+    after_all,
     likeness,
     logits_after,
     prompt_tokens,
@@ -95,6 +95,8 @@ class Demonstrations(Prompting):
 
     def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
         """What the network is run with to write after `rows`: these with their demonstrations before them."""
+        if self.choose == "all":
+            return params, after_all(dict(adapter.tensors), rows)
         return params, rows_after(dict(adapter.tensors), rows, self._order(adapter, rows))
 
     def _given(self, rows: Rows) -> Tensor:
@@ -107,8 +109,6 @@ class Demonstrations(Prompting):
     def _order(self, adapter: Adapter, rows: Rows) -> Tensor:
         """int64 [row, demonstration]: which rows of the support, the first first."""
         count = len(adapter.tensors["input_ids"])
-        if self.choose == "all":
-            return all_in_order(dict(adapter.tensors), rows)
         known, there = adapter.tensors["input_ids"], adapter.tensors["prompt"] > 0
         near = likeness(rows["input_ids"], self._given(rows), known, there)
         # Rows of padding have no token and come last.

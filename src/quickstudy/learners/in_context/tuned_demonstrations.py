@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.parameters import split
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
-from quickstudy.learners.language_rows import Rows, all_in_order, logits_after, rows_after, rows_of
+from quickstudy.learners.language_rows import Rows, after_all, logits_after, rows_of
 from quickstudy.learners.losses import blank, query_loss, text_loss
 from quickstudy.learners.network import Network
 from quickstudy.learners.writing import Prompting
@@ -72,7 +72,7 @@ class TunedDemonstrations(Prompting):
     def continued(self, params: Params, adapter: Adapter, rows: Rows) -> tuple[Params, Rows]:
         """The tuned parameters, and `rows` with the support before them."""
         tuned, read = _parted(params, adapter)
-        return tuned, rows_after(read, rows, all_in_order(read, rows))
+        return tuned, after_all(read, rows)
 
 
 def _parted(params: Params, adapter: Adapter) -> tuple[Params, Rows]:

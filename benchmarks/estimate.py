@@ -50,6 +50,7 @@ class Case:
         dtype: of the weights.
         vocabulary: of the base.
         usual: whether to measure it without settings of the allocator too.
+        recompute: whether layers compute their activations again.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Case:
     dtype: str = "float32"
     vocabulary: int = 2048
     usual: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def cases(quick: bool) -> list[Case]:
     sizes = [(256, 6), (512, 2), (512, 6)]
     rows = [(1, 128), (1, 512), (10, 128), (10, 512)]
     floats = [Case(kind, *size, *row, usual=size == sizes[0]) for kind in kinds for size in sizes for row in rows]
-    return [*floats, *(Case(kind, 256, 6, *row, "bfloat16") for kind in kinds for row in rows[1:])]
+    again = [Case(kind, *sizes[0], 10, 512, recompute=True) for kind in kinds[:2]]
+    return [*floats, *again, *(Case(kind, 256, 6, *row, "bfloat16") for kind in kinds for row in rows[1:])]
 
 
 def write_base(folder: Path, width: int, layers: int, vocabulary: int) -> str:
@@ -118,7 +121,7 @@ def write_base(folder: Path, width: int, layers: int, vocabulary: int) -> str:
 
 def estimated(case: Case, folder: str) -> Cost:
     """What the library says."""
-    shapes, rows = CausalShapes(folder, case.dtype), Rows(case.rows, case.tokens, case.tokens // 2)
+    shapes, rows = CausalShapes(folder, case.dtype, case.recompute), Rows(case.rows, case.tokens, case.tokens // 2)
     match case.kind:
         case "adaptation":
             return adaptation(shapes, DELTA, rows)
@@ -170,8 +173,9 @@ def table_of(found: Sequence[Found]) -> Table:
         case = each.case
         sizes = f"{each.estimated / 2**20:.0f}", f"{each.measured / 2**20:.0f}"
         base, rows = f"{case.layers} x {case.width}", f"{case.rows} x {case.tokens}"
+        kind = f"{case.kind}, recomputed" if case.recompute else case.kind
         usual = "" if each.usual is None else f"{each.usual / 2**20:.0f}"
-        table.add_row(case.kind, base, rows, case.dtype, *sizes, f"{each.ratio:.2f}", usual)
+        table.add_row(kind, base, rows, case.dtype, *sizes, f"{each.ratio:.2f}", usual)
     return table
 
 

@@ -1,8 +1,8 @@
 """Computations on real bases, one after the other: how much the resident memory grew, and how long each took.
 
 Called with the folder of a tiny causal model and a JSON list of what to run: `folder` of a base with its tokeniser,
-`kind`, `dtype`, `rows`, `tokens`, `asked`, `adapters`. Prints a line of JSON for each. The tiny model is run first, so
-that what is imported on the way is there.
+`kind`, `dtype`, `recompute`, `rows`, `tokens`, `asked`, `adapters`. Prints a line of JSON for each. The tiny model is
+run first, so that what is imported on the way is there.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ def batch_of(spec: dict[str, Any]) -> Batch:
     places = torch.arange(tokens - asked, tokens).repeat(len(ids), 1)
     inputs = {"input_ids": ids, "segments": torch.ones_like(ids), "asked": places}
     return Batch(inputs, ids[:, -asked:].clone(), torch.ones(len(ids)))
+
+
+def base_of(folder: str, spec: dict[str, Any]) -> CausalLM:
+    """The base in `folder` as the spec wants it."""
+    return CausalLM(folder, dtype=spec["dtype"], recompute=spec["recompute"])
 
 
 def adapt(base: CausalLM, spec: dict[str, Any]) -> None:
@@ -87,7 +92,7 @@ def measure(spec: dict[str, Any]) -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest resident size begins anew
     before = status("VmRSS")
     began = time.perf_counter()
-    KINDS[spec["kind"]](CausalLM(spec["folder"], dtype=spec["dtype"]), spec)
+    KINDS[spec["kind"]](base_of(spec["folder"], spec), spec)
     print(json.dumps({"peak": status("VmHWM") - before, "seconds": time.perf_counter() - began}), flush=True)
 
 
@@ -97,7 +102,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for spec in specs:
         small = {**spec, "rows": 2, "tokens": 8, "asked": 4, "adapters": 2}
-        KINDS[spec["kind"]](CausalLM(tiny, dtype=spec["dtype"]), small)
+        KINDS[spec["kind"]](base_of(tiny, small), small)
     for spec in specs:
         measure(spec)
 

@@ -71,6 +71,7 @@ def test_adapt_refuses_bad_files(run, tmp_path, name, content, expected):
         (("--method", "maml"), "quickstudy train"),
         (("--base", "/no/such/folder"), "/no/such/folder"),
         (("--unknown", "7"), "a probability from 0 to 1"),
+        (("--recompute",), "are for language models"),
         (("--split", "train"), "no split column"),
     ],
 )

@@ -14,6 +14,8 @@ def test_one_object_for_programs(run, language_model):
     assert found["adaptation"]["peak"] < found["full_tuning"]["peak"]
     assert found["adaptation"]["fits"]
     assert found["adaptation"]["seconds"] > 0
+    again = run("estimate", "--base", language_model("llama"), *WORDS, "--batch", "5", "--recompute", "--json").json
+    assert again["adaptation"]["activations"] < found["adaptation"]["activations"]
 
 
 def test_a_table_for_people(run, language_model):

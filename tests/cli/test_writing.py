@@ -4,7 +4,11 @@ import csv
 import io
 
 import pytest
+import torch
 from language_models import write_language_model
+from safetensors.torch import load_file
+
+from quickstudy.core.adapter_files import TENSORS
 
 WORDS = ["ab", "cad", "dd", "fog"]
 
@@ -34,6 +38,13 @@ def adapter(run, pairs, base):
 def test_adapt_says_what_was_made(adapter):
     assert (adapter["method"], adapter["examples"], adapter["held_out_examples"]) == ("auto", 4, 4)
     assert 0 <= adapter["held_out_exact"] <= 1
+
+
+def test_what_is_computed_again_makes_the_same_adapter(run, adapter, pairs, base, tmp_path):
+    words = ("--split", "train", "--rate", 0.01, "--recompute", "--no-check", "--json")
+    assert run("adapt", pairs, "--name", "again", "--base", base, *words).code == 0
+    tensors = [load_file(tmp_path / "adapters" / name / TENSORS) for name in (adapter["name"], "again")]
+    torch.testing.assert_close(*tensors, atol=1e-6, rtol=1e-4)
 
 
 def test_predict_writes_as_csv_in_order_and_the_same_from_a_stream(run, adapter, pairs):

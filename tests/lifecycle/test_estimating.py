@@ -81,6 +81,15 @@ def test_activations_follow_what_is_computed_at_once(config):
     assert many.peak - few.peak == 100 * sum(4 * tensor.numel() for tensor in adapter_of(shapes, lora).values())
 
 
+def test_what_is_computed_again_is_not_held(config):
+    lora, rows = LoRA(8, 16, ("q_proj", "v_proj")), Rows(4, 64, 32)
+    kept, again = (CausalShapes(config, recompute=recompute) for recompute in (False, True))
+    # Of three layers one is held at a time; the logits are as many.
+    assert 0.35 < adaptation(again, lora, rows).activations / adaptation(kept, lora, rows).activations < 0.75
+    work = [full_tuning(shapes, rows).operations for shapes in (kept, again)]
+    assert 1.2 < work[1] / work[0] < 1.34
+
+
 def test_logits_of_prompts_are_not_in_it(config):
     shapes, lora = CausalShapes(config), LoRA(8, 16, ("q_proj", "v_proj"))
     few, all_but_one = (adaptation(shapes, lora, Rows(4, 64, asked)) for asked in (1, 63))

@@ -54,6 +54,8 @@ class CausalLM(LanguageModel):
             trains and is scored so, and `learners.writing.choose` takes the completion that explains a prompt best.
         quantised: `"8bit"` or `"4bit"` for linear layers that take so much memory and are never trained themselves; a
             delta stands beside them as beside others. 4 bits need the package bitsandbytes (extra `quantised`).
+        recompute: keep only what each layer is given, and compute the rest again in the backward: the same gradients, a
+            third more work, and hardly more activations than those of one layer.
 
     Raises:
         ValueError: when first used, if a field has no meaning; the message names it.
@@ -70,6 +72,7 @@ class CausalLM(LanguageModel):
     device: str = "cpu"
     objective: Literal["direct", "channel"] = "direct"
     quantised: Bits = ""
+    recompute: bool = False
 
     @property
     def activation_width(self) -> int:
@@ -81,7 +84,7 @@ class CausalLM(LanguageModel):
 
         It is in eval mode. Its weights share their memory with those of all other skeletons of this model.
         """
-        return CausalModule(skeleton(self._base.model, 0), self.attention).eval()
+        return CausalModule(skeleton(self._base.model, 0), self.attention, self.recompute).eval()
 
     def batch(
         self, prompts: Sequence[str], completions: Sequence[str], pack: bool = False, notes: Sequence[str] = ()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from quickstudy.backbones.asked_only import AskedOnly
 from quickstudy.backbones.causal_mask import SHARED, attention_of
 from quickstudy.backbones.encoder_module import choose_attention
+from quickstudy.backbones.recomputing import recompute_layers
 from quickstudy.core.places import KeysAndValues, PrefixPlace, PromptPlace
 
 
@@ -20,9 +21,11 @@ class CausalModule(nn.Module):
         model: the transformers model. Parameter names therefore begin with `model.`, as PEFT's do after `base_model.`.
     """
 
-    def __init__(self, model: Any, attention: str) -> None:
+    def __init__(self, model: Any, attention: str, recompute: bool = False) -> None:
         super().__init__()
         self.model = _with_linears(model)
+        if recompute:
+            recompute_layers(self.model)
         self.attention = attention
         embeddings = model.get_input_embeddings()
         name = next(name for name, part in self.named_modules() if part is embeddings)

@@ -38,10 +38,12 @@ class CausalShapes(Backbone):
         name: a folder with a `config.json`, such a file, or the name of a model of the Hugging Face hub that is on this
             machine already; nothing is downloaded.
         dtype: of the weights, `"float32"` or `"bfloat16"`.
+        recompute: as of `CausalLM`.
     """
 
     name: str
     dtype: str = "float32"
+    recompute: bool = False
 
     @cached_property
     def model(self) -> Any:
@@ -93,7 +95,7 @@ class CausalShapes(Backbone):
 
     def module(self) -> nn.Module:
         """As `CausalLM.module`."""
-        return CausalModule(skeleton(self.model, 0), "auto").eval()
+        return CausalModule(skeleton(self.model, 0), "auto", self.recompute).eval()
 
     def start(self, generator: torch.Generator) -> Params:  # noqa: ARG002 - the contract's signature
         """As `CausalLM.start`."""

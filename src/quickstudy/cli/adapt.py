@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def adapt(
     steps: options.Steps = None,
     rate: options.Rate = None,
     batch: options.Batch = None,
+    recompute: options.Recompute = False,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
@@ -52,7 +54,7 @@ def adapt(
     from quickstudy.lifecycle.classifier import FewShotClassifier
     from quickstudy.lifecycle.writer import FewShotWriter
     from quickstudy.lifecycle.writing_files import adapt_pairs, read_pairs
-    from quickstudy.lifecycle.writing_methods import Steps
+    from quickstudy.lifecycle.writing_methods import Steps, language_model_of
 
     place = adapter_place(name, out, force)
     writes = is_language_model(base)
@@ -63,9 +65,12 @@ def adapt(
         table = read_pairs(file, columns, split)
         tell(f"adapting to {len(table)} examples")
         made = Steps(steps, rate, batch)
-        writer = FewShotWriter(base, method or "auto", most, not no_check, made, seed, not no_examples)
+        model = replace(language_model_of(base), recompute=recompute)
+        writer = FewShotWriter(model, method or "auto", most, not no_check, made, seed, not no_examples)
         report = adapt_pairs(table, place, writer)
     else:
+        if recompute or (steps, rate, batch) != (None, None, None):
+            raise typer.BadParameter("--steps, --rate, --batch and --recompute are for language models; leave them out")
         table = read_split(file, columns, split)
         tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
         classifier = FewShotClassifier(

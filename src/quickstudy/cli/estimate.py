@@ -34,6 +34,7 @@ def estimate(
     batch: Annotated[int, typer.Option(min=0, help="Rows computed together; 0 for all examples, as adapt does.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Gradient steps; 0 for as many as adapt makes.")] = 0,
     adapters: Annotated[int, typer.Option(min=1, help="Adapters in memory while serving.")] = 1,
+    recompute: options.Recompute = False,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -43,7 +44,7 @@ def estimate(
     from quickstudy.lifecycle.estimating import estimate as estimated
 
     layers = tuple(word.strip() for word in targets.split(",") if word.strip())
-    plan = Plan(base, delta, rank, layers, dtype, examples, context, completion, batch, steps, adapters)
+    plan = Plan(base, delta, rank, layers, dtype, examples, context, completion, batch, steps, adapters, recompute)
     report = estimated(plan)
     if as_json:
         print_json(report)
@@ -80,6 +81,8 @@ def _print(report: dict[str, Any]) -> None:
     table.append([f"time of {report['steps']} steps, an estimate", *(_timed(task["seconds"]) for task in found)])
     print_rows(["", *titles], table)
     tell_notes([HEAP] if machine["allocator"] == "glibc" else [])
+    if not report["recompute"] and report["adaptation"]["fits"] is False:
+        tell_notes(["adapting takes less memory with --recompute, and with a smaller --batch"])
 
 
 def sized(count: int) -> str:

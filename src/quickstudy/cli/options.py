@@ -33,6 +33,10 @@ Batch = Annotated[
         "--batch", min=0, help="Examples that a language model computes at once, to save memory.", show_default="all"
     ),
 ]
+Recompute = Annotated[
+    bool,
+    typer.Option("--recompute", help="A language model computes activations again: less memory, a third more work."),
+]
 Most = Annotated[int, typer.Option("--most", min=1, help="Tokens that a language model writes at most.")]
 NoClassNames = Annotated[
     bool, typer.Option("--no-class-names", help="Do not use the names of the classes as further examples of them.")

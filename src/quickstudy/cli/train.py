@@ -43,6 +43,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 500,
     tasks_per_step: Annotated[int, typer.Option(help="Tasks of each update.")] = 4,
     lr: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 1e-3,
+    recompute: options.Recompute = False,
     no_class_names: options.NoClassNames = False,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
@@ -81,7 +82,8 @@ def train(
         pairs = (columns.text, columns.label)
         written = WritingPlan(learner, rank, inner_steps, inner_rate, shots, queries, pairs)
         fit_options = replace(fit_options, mode="loop")
-        report = train_pairs(source, place, written, fit_options, language_model_of(base), going)
+        model = replace(language_model_of(base), recompute=recompute)
+        report = train_pairs(source, place, written, fit_options, model, going)
     else:
         names = not no_class_names
         plan = TaskPlan(columns, split, validation_split, ways, shots, queries, names, hard, domain_column)

@@ -62,6 +62,7 @@ class Plan:
         batch: rows computed together; 0 for all examples, as learners do.
         steps: gradient steps; 0 for as many as `adapt` makes.
         adapters: in memory while serving.
+        recompute: keep what each layer is given only, and compute the rest again in the backward.
     """
 
     base: str
@@ -75,6 +76,7 @@ class Plan:
     batch: int = 0
     steps: int = 0
     adapters: int = 1
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         if self.delta not in DELTAS:
@@ -140,7 +142,7 @@ def estimate(plan: Plan, machine: Machine | None = None, time_too: bool = True) 
         NotAvailable: there is no configuration of the base, or its memory depends on values.
     """
     machine = machine or this_machine()
-    shapes = CausalShapes(plan.base, plan.dtype)
+    shapes = CausalShapes(plan.base, plan.dtype, plan.recompute)
     _check_targets(plan.targets, shapes)
     plan = replace(plan, targets=plan.targets or shapes.linears)
     delta = DELTAS[plan.delta](plan.rank, plan.targets)

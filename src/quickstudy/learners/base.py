@@ -34,6 +34,9 @@ class Learner(ABC):
     weights_repeat: ClassVar[bool] = True
     """False where a row of weight 2 may count otherwise than the row twice."""
 
+    packs: ClassVar[bool] = False
+    """True where each example counts by itself, so that those of a language model may share rows."""
+
     @abstractmethod
     def init(self, generator: torch.Generator) -> Params:
         """Meta-parameters: dotted name -> tensor; may be empty."""

@@ -25,8 +25,6 @@ from quickstudy.lifecycle.methods import Plain, lora_facts, lora_from_facts
 
 _MODEL_FIELDS = ("name", "revision", "max_tokens", "between", "chat", "dtype", "objective", "quantised")
 
-_PACKED = ("maml", "meta_sgd", "reptile")
-
 CONTEXT = 2048
 """Tokens of a prompt with its completion, and with the examples before it, for a base that is given by its name."""
 
@@ -105,8 +103,7 @@ class WritingMethod:
 
     def support(self, prompts: Sequence[str], completions: Sequence[str], notes: Sequence[str] = ()) -> Batch:
         """The examples as the learner reads them: packed where each counts by itself and all are computed at once."""
-        pack = self.spec.learner in _PACKED and not self.spec.rows
-        return self.base.batch(prompts, completions, pack, notes)
+        return self.base.batch(prompts, completions, self.learner.packs and not self.spec.rows, notes)
 
 
 WRITING: Mapping[str, WritingSpec] = MappingProxyType(

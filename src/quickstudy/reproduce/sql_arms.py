@@ -228,7 +228,7 @@ def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
 
 def encoded(source: TranslationTasks, base: CausalLM, learner: Learner) -> EncodedTextTasks:
     """The tasks as the learner reads them: in packed rows where each example counts by itself."""
-    return EncodedTextTasks(source, partial(base.batch, pack=isinstance(learner, MAML)))
+    return EncodedTextTasks(source, partial(base.batch, pack=learner.packs))
 
 
 def asked_tasks(sizes: Sizes, tests: int, shots: int) -> list[SQLTask]:

@@ -66,6 +66,21 @@ def test_meta_training_lowers_the_loss_after_adapting(name, backbone, tasks):
         assert held_out(learner, fitted.params, tasks) < held_out(learner, start, tasks) - 0.3
 
 
+@pytest.mark.parametrize("name", ["MAML", "Meta-SGD", "Reptile"])
+def test_examples_that_share_rows_lead_to_the_same_adapter(name, language_model):
+    backbone = CausalLM(language_model("llama"), max_tokens=24)
+    learner = learners(backbone)[name]
+    assert learner.packs
+    params = learner.init(torch.Generator().manual_seed(0))
+    pairs = ["abcd>", "e>", "fg>"], ["bcde", "f", "gh"]
+    apart, together = (backbone.batch(*pairs, pack=pack) for pack in (False, True))
+    assert len(together.weights) < len(apart.weights)
+    found = [learner.adapt(params, support).tensors for support in (apart, together)]
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-4)
+    moved = max(float((found[0][each] - params[each]).abs().max()) for each in found[0] if each in params)
+    assert moved > 1e-3
+
+
 def test_a_stack_of_tasks_gives_the_loss_of_each_alone(backbone, tasks):
     """Tasks differ in how long their texts are, so all but one are padded."""
     learner = learners(backbone)["MAML"]

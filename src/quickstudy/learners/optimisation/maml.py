@@ -31,6 +31,7 @@ class MAML(Learner):
     """
 
     name: ClassVar[str] = "maml"
+    packs: ClassVar[bool] = True
 
     network: Network
     inner: InnerLoop = field(default_factory=InnerLoop)

@@ -48,6 +48,7 @@ class MetaSGD(Learner):
     """
 
     name: ClassVar[str] = "meta_sgd"
+    packs: ClassVar[bool] = True
 
     network: Network
     inner: InnerLoop = field(default_factory=lambda: InnerLoop(steps=1))

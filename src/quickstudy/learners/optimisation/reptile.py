@@ -35,6 +35,7 @@ class Reptile(Learner):
     """
 
     name: ClassVar[str] = "reptile"
+    packs: ClassVar[bool] = True
 
     network: Network
     inner: InnerLoop = field(default_factory=InnerLoop)

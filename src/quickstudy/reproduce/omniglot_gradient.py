@@ -93,7 +93,8 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
             first_order_for=2 * updates // 5,
         )
 
-    one, several = InnerLoop(1, SGD(0.4)), InnerLoop(5, SGD(0.1))
+    # Of 0.1 and 0.3, the rate that is better on validation characters after a short training, for both orders.
+    one, several = InnerLoop(1, SGD(0.4)), InnerLoop(5, SGD(0.3))
     if quick:
         small = replace(options(60, 8, 1e-2), checkpoint_every=1000)
         return [
@@ -102,8 +103,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
             Case("maml-plus-plus-5", "MAML++", plus(five, 60), 5, 3, small, 99.47, ANTONIOU),
         ]
     reptile = Reptile(twenty, InnerLoop(50, Adam(5e-4, beta1=0.0)), InnerLoop(8, Adam(5e-4, beta1=0.0)))
-    # Of 0.1 and 0.3, the rate that is better on validation characters after 1,200 updates.
-    first = MAML(twenty, InnerLoop(5, SGD(0.3), order="first"))
+    first = MAML(twenty, replace(several, order="first"))
     return [
         Case("maml-5", "MAML", MAML(five, one), 5, 3, options(12_000, 32), 98.7, FINN),
         Case("maml-plus-plus-5", "MAML++", plus(five, 10_000), 5, 1, options(10_000, 16), 99.47, ANTONIOU),

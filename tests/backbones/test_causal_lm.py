@@ -4,13 +4,14 @@ import pytest
 import torch
 from language_models import CONFIGS, VOCABULARY
 from loras import drawn_loras
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import AutoModelForCausalLM
 
 from quickstudy.backbones import CausalLM
 from quickstudy.backbones import conformance as checks
 from quickstudy.backbones.completions import Example, packed
 from quickstudy.backbones.generation import generate
+from quickstudy.backbones.packing import packing_of
 from quickstudy.core.errors import InputError, NotAvailable
 from quickstudy.core.functional import Functional
 from quickstudy.deltas.lora import LoRA, gather_adapters
@@ -123,6 +124,21 @@ def test_packed_rows_give_the_loss_of_single_ones(kind, language_model):
         assert int(asked.sum()) == sum(len(each) + 1 for each in COMPLETIONS)
         losses.append(cross_entropy(body({}, batch.inputs)[asked], batch.targets[asked]))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_activations_of_a_text_do_not_depend_on_what_is_in_the_batch(pack, kind, language_model):
+    backbone = CausalLM(language_model(kind), max_tokens=60)
+    prompts, completions = ["a" * 30, *PROMPTS, "bc"], ["b" * 20, *COMPLETIONS, "d"]
+    batch = {name: pad(tensor, (0, 50)) for name, tensor in backbone.batch(prompts, completions, pack).inputs.items()}
+    assert packing_of(batch["segments"]) is not None
+    found = backbone.activations(batch)
+    for ids, segments, activations in zip(batch["input_ids"], batch["segments"], found, strict=True):
+        for number in range(1, int(segments.max()) + 1):
+            mine = segments == number
+            one = {"input_ids": ids[mine][None], "segments": torch.ones_like(ids[mine][None])}
+            torch.testing.assert_close(activations[mine], backbone.activations(one)[0], atol=1e-5, rtol=1e-4)
 
 
 def test_packing_fills_rows_and_loses_no_example():

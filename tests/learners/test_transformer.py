@@ -25,6 +25,20 @@ def test_asking_later_is_the_same_as_reading_together(transformer):
     torch.testing.assert_close(alone, read)
 
 
+@pytest.mark.parametrize("transformer", [SMALL, Transformer(8, 2, 2, 16, normalise=True), Transformer(8, 1, 2, 16)])
+def test_answers_alone_are_those_of_reading_with_and_without_gradients(transformer):
+    params, examples, questions = made(transformer)
+    mask = torch.zeros(8, 5)
+    mask[:, 1], mask[5, 2] = HIDDEN, -0.7
+    expected = transformer.read(params, examples, questions, mask)[1]
+    torch.testing.assert_close(transformer.answer(params, examples, questions, mask), expected)
+    with torch.no_grad():  # by another kernel
+        torch.testing.assert_close(transformer.answer(params, examples, questions, mask), expected)
+        both = torch.stack([mask, mask.roll(1, 1)])
+        mapped = torch.vmap(lambda mask: transformer.answer(params, examples, questions, mask))(both)
+        torch.testing.assert_close(mapped[0], expected)
+
+
 def test_a_hidden_example_changes_nothing():
     params, examples, questions = made()
     mask = torch.zeros(8, 5)

@@ -23,6 +23,7 @@ from quickstudy.backbones.language_tokens import (
     completion_rows,
     prompt_rows,
 )
+from quickstudy.backbones.packing import packing_of
 from quickstudy.backbones.precision import DTYPES
 from quickstudy.backbones.pretrained import Base, load_base
 from quickstudy.backbones.quantised import Bits
@@ -164,9 +165,18 @@ class CausalLM(LanguageModel):
     def activations(self, inputs: dict[str, Tensor]) -> Tensor:
         """[row, token, width]: what the last layer of the model as it is makes of `input_ids` and `segments`.
 
-        `inputs` as `batch` gives them; what is asked about does not matter.
+        `inputs` as `batch` gives them; what is asked about does not matter. On a CPU, padding is left out of the
+        computation where there is much of it, and what is returned there means nothing.
         """
-        return self._reader({}, {name: inputs[name] for name in ("input_ids", "segments")})
+        ids, segments = inputs["input_ids"], inputs["segments"]
+        packing = packing_of(segments)
+        if packing is None:
+            return self._reader({}, {"input_ids": ids, "segments": segments})
+        # Two texts of one row stay apart in the row that they come into.
+        owners, own = packing.owners, segments.flatten()[packing.sources].view_as(packing.owners)
+        apart = torch.where(owners < 0, 0, owners * int(segments.max()) + own)
+        moved = {"input_ids": ids.flatten()[packing.sources].view_as(owners), "segments": apart}
+        return packing.unpacked(self._reader({}, moved), len(ids))
 
     @cached_property
     def _reader(self) -> Functional:

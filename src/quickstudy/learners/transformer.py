@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, pad
+from torch.nn.functional import gelu, layer_norm, linear, pad, scaled_dot_product_attention
 
 from quickstudy.core.types import Params
 
@@ -97,13 +97,19 @@ class Transformer:
         count, keys, values = len(examples), [], []
         tokens, mask = torch.cat([examples, questions]), pad(mask, (0, 1))
         for number in range(self.layers):
-            layer, normal_tokens = _layer(params, number), _normal(tokens)
-            key, value = linear(normal_tokens[:count], layer["keep"]).chunk(2, -1)
+            tokens, key, value = self._block(_layer(params, number), tokens, count, mask)
             keys.append(key)
             values.append(value)
-            tokens = tokens + self._seen(layer, normal_tokens, (key, value), mask)
-            tokens = tokens + _network(layer, tokens)
         return tokens[:count], tokens[count:], Kept(torch.stack(keys), torch.stack(values))
+
+    def answer(self, params: Params, examples: Tensor, questions: Tensor, mask: Tensor) -> Tensor:
+        """[question, width] after all blocks: what `read` returns of the questions, for less, since nothing is kept and
+        the last block leaves out the examples. Takes what `read` takes."""
+        count, tokens, mask = len(examples), torch.cat([examples, questions]), pad(mask, (0, 1))
+        for number in range(self.layers):
+            last = number == self.layers - 1
+            tokens, *_ = self._block(_layer(params, number), tokens, count, mask, count if last else 0)
+        return tokens
 
     def ask(self, params: Params, kept: Kept, questions: Tensor, mask: Tensor) -> Tensor:
         """[question, width] after all blocks, from what `read` kept.
@@ -121,17 +127,25 @@ class Transformer:
             questions = questions + _network(layer, questions)
         return questions
 
+    def _block(
+        self, layer: Mapping[str, Tensor], tokens: Tensor, count: int, mask: Tensor, first: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens from `first` on after a block, and the keys and values of the first `count`."""
+        normal_tokens = _normal(tokens)
+        key, value = linear(normal_tokens[:count], layer["keep"]).chunk(2, -1)
+        tokens = tokens[first:] + self._seen(layer, normal_tokens[first:], (key, value), mask[..., first:, :])
+        return tokens + _network(layer, tokens), key, value
+
     def _seen(self, layer: Mapping[str, Tensor], tokens: Tensor, kept: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """[token, width]: what attention adds; the last column of `mask` is the learned slot's."""
         slots = layer["slot"].chunk(2)
         query = self._heads(linear(tokens, layer["ask"]))
         key, value = (self._heads(torch.cat([part, slot])) for part, slot in zip(kept, slots, strict=True))
+        scale = 1 / math.sqrt(self.width / self.heads)
         if self.normalise:
-            sharpness = layer["sharpness"].exp()[:, None, None]
-            scores = _unit(query) * sharpness @ _unit(key).mT * math.sqrt(self.width / self.heads)
-        else:
-            scores = query @ key.mT / math.sqrt(self.width / self.heads)
-        seen = (torch.softmax(scores + mask, -1) @ value).transpose(0, 1).flatten(1)
+            query, key = _unit(query) * layer["sharpness"].exp()[:, None, None], _unit(key)
+            scale = 1 / scale
+        seen = _attention(query, key, value, mask, scale).transpose(0, 1).flatten(1)
         return linear(seen, layer["give"])
 
     def _heads(self, tokens: Tensor) -> Tensor:
@@ -147,6 +161,13 @@ def normal(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
 def _layer(params: Params, number: int) -> dict[str, Tensor]:
     prefix = f"layers.{number}."
     return {name[len(prefix) :]: tensor for name, tensor in params.items() if name.startswith(prefix)}
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """[head, token, part]; by the fused kernel where nothing is differentiated or mapped, which it is not made for."""
+    if torch.is_grad_enabled() or torch._C._functorch.maybe_current_level() is not None:
+        return torch.softmax(query @ key.mT * scale + mask, -1) @ value
+    return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask, scale=scale)[0]
 
 
 def _network(layer: Mapping[str, Tensor], tokens: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
 from quickstudy.backbones.causal_lm import CausalLM
+from quickstudy.backbones.packing import is_mapped
 from quickstudy.core.errors import TaskError
 from quickstudy.core.inner import InnerLoop, adapt_parameters
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
@@ -125,15 +126,17 @@ class HyperLoRA(Learner):
         support = blank(support)
         inputs = rows_of(support.inputs)
         own = {name.removeprefix(HYPER): tensor for name, tensor in params.items() if name.startswith(HYPER)}
-        hidden = self._model.activations(inputs)
-        roles = _roles(inputs)
-        tokens = linear(layer_norm(hidden.float(), hidden.shape[-1:]), own["read"]) + own["roles"][roles]
+        hidden, roles = self._model.activations(inputs), _roles(inputs)
         weights = (inputs["segments"] != 0) * support.weights[:, None]
         if self.reads != "both":
             weights = weights * ((roles == NOTE) == (self.reads == "notes"))
-        examples, questions = tokens.flatten(0, 1), own["questions"]
-        mask = log_weights(weights.flatten()).expand(len(examples) + len(questions), -1)
-        found = self.transformer.read(own, examples, questions, mask)[1]
+        # Under `torch.vmap` sizes must not depend on values, and what does not count stays, unseen.
+        there = slice(None) if is_mapped(weights) else weights.flatten() > 0
+        hidden, roles, weights = (part.flatten(0, 1)[there] for part in (hidden, roles, weights))
+        tokens = linear(layer_norm(hidden.float(), hidden.shape[-1:]), own["read"]) + own["roles"][roles]
+        questions = own["questions"]
+        mask = log_weights(weights).expand(len(tokens) + len(questions), -1)
+        found = self.transformer.answer(own, tokens, questions, mask)
         found = layer_norm(found, found.shape[-1:])
         return found, torch.sigmoid(found @ own["gate"] + own["gate_bias"])
 

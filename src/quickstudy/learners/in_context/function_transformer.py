@@ -80,7 +80,7 @@ class FunctionTransformer(Learner):
         earlier = order[:, None] > order
         rows = torch.cat([earlier | torch.eye(count, dtype=torch.bool, device=inputs.device), earlier])
         tokens, questions = self._pair_tokens(params, inputs, targets), self._question_tokens(params, inputs)
-        _, read, _ = self.transformer.read(params, tokens, questions, _mask(rows, weights))
+        read = self.transformer.answer(params, tokens, questions, _mask(rows, weights))
         return self._answers(params, read)
 
     def adapt(self, params: Params, support: Batch) -> Adapter:

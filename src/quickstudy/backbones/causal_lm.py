@@ -172,11 +172,11 @@ class CausalLM(LanguageModel):
         packing = packing_of(segments)
         if packing is None:
             return self._reader({}, {"input_ids": ids, "segments": segments})
+        moved, own = packing.packed(torch.stack([ids, segments], -1)).unbind(-1)
         # Two texts of one row stay apart in the row that they come into.
-        owners, own = packing.owners, segments.flatten()[packing.sources].view_as(packing.owners)
-        apart = torch.where(owners < 0, 0, owners * int(segments.max()) + own)
-        moved = {"input_ids": ids.flatten()[packing.sources].view_as(owners), "segments": apart}
-        return packing.unpacked(self._reader({}, moved), len(ids))
+        numbers = 1 + packing.owners * (1 + int(segments.max())) + own
+        apart = torch.where(packing.owners < 0, 0, numbers)
+        return packing.unpacked(self._reader({}, {"input_ids": moved, "segments": apart}), len(ids))
 
     @cached_property
     def _reader(self) -> Functional:

@@ -40,19 +40,17 @@ def attention_of(model: Any, segments: Tensor, new: int) -> tuple[Tensor | dict[
         segments: as in `seen`.
         new: how many tokens are computed; the others are in the cache.
     """
-    sees = seen(segments, new)
-    asking = _places(sees)
     config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
+    window = None if kinds == {"full_attention"} else getattr(config, "sliding_window", None) or None
+    # How near an earlier token is takes the places of all.
+    sees = seen(segments, new if window is None else segments.shape[-1])
+    # How many tokens a token sees before it is its place.
+    places = (sees.sum(-1) - 1).clamp(min=0)
+    sees, asking = sees[:, -new:], places[:, -new:]
     full = blocking(~sees[:, None], model.dtype)
-    if not window or kinds == {"full_attention"}:
+    if window is None:
         return full, asking
-    near = asking[:, :, None] - _places(seen(segments, segments.shape[-1]))[:, None, :] < window
+    near = asking[:, :, None] - places[:, None, :] < window
     narrow = blocking(~(sees & near)[:, None], model.dtype)
     return {"full_attention": full, "sliding_attention": narrow} if kinds else narrow, asking
-
-
-def _places(sees: Tensor) -> Tensor:
-    """int64 [row, token]: how many tokens a token sees before it is its place."""
-    return (sees.sum(-1) - 1).clamp(min=0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quickstudy.backbones.double_backward import batch_normalise, convolve
-from quickstudy.backbones.packing import is_mapped
+from quickstudy.core.transforms import is_mapped
 from quickstudy.core.types import Params
 
 Norm: TypeAlias = Literal["batch", "group", "none"]

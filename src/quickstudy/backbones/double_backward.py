@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quickstudy.core.transforms import transformed
+
 aten = torch.ops.aten
 
 
@@ -37,7 +39,7 @@ def _is_plain(inputs: Tensor, *params: Tensor) -> bool:
     return (
         inputs.device.type == "cpu"
         and torch.is_grad_enabled()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not transformed()
         and not torch.is_autocast_enabled("cpu")
         and all(param.dtype == inputs.dtype for param in params)
     )

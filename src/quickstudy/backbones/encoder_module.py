@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from quickstudy.backbones.packing import packing_of
 from quickstudy.core.attention_mask import additive_mask
 from quickstudy.core.errors import NotAvailable
+from quickstudy.core.transforms import transformed
 
 LAYERS = {
     "bert": "encoder.layer",
@@ -146,10 +147,6 @@ def choose_attention(model: Any, attention: str) -> None:
     if not model._supports_sdpa:
         return
     if attention == "auto":
-        attention = "eager" if torch.is_grad_enabled() or _transformed() else "sdpa"
+        attention = "eager" if torch.is_grad_enabled() or transformed() else "sdpa"
     if model.config._attn_implementation != attention:
         model.config._attn_implementation = attention
-
-
-def _transformed() -> bool:
-    return torch._C._functorch.maybe_current_level() is not None

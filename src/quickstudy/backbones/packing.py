@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.core.attention_mask import blocking
+from quickstudy.core.transforms import is_mapped
 
 ROW = 32
 """Fewest tokens of a row: shorter rows make more of them and no less work."""
@@ -90,11 +91,3 @@ def first_fit(lengths: list[int], size: int) -> tuple[list[int], int]:
         begins[text] = row * size + used[row]
         used[row] += lengths[text]
     return begins, len(used)
-
-
-def is_mapped(tensor: Tensor) -> bool:
-    """Whether `tensor` stands for one of many under `torch.vmap`, so that its values cannot be asked for."""
-    functorch = torch._C._functorch
-    while functorch.is_gradtrackingtensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
-    return bool(functorch.is_batchedtensor(tensor))

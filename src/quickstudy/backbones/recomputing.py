@@ -15,11 +15,12 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from quickstudy.core.errors import NotAvailable
+from quickstudy.core.transforms import refuse_transforms
 from quickstudy.core.types import Params
 
 
-def recompute_layers(model: Any) -> Any:
-    """`model`, a transformers model, whose layers from now on do so wherever a gradient may be asked for.
+def recompute_layers(model: Any) -> None:
+    """Makes the layers of a transformers model do so from now on wherever a gradient may be asked for.
 
     Raises:
         NotAvailable: it is not known what the layers of this type of model are.
@@ -31,7 +32,6 @@ def recompute_layers(model: Any) -> Any:
         raise NotAvailable(f"the layers of a {model.config.model_type!r} are not known; give recompute=False")
     for layer in layers:
         layer.forward = _Recomputing(layer)
-    return model
 
 
 class _Recomputing:
@@ -44,11 +44,7 @@ class _Recomputing:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         if self._inside or not torch.is_grad_enabled():
             return type(self._layer).forward(self._layer, *inputs, **named)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            raise NotAvailable(
-                "recompute=True does not work under torch.vmap or torch.func.grad: "
-                'run the tasks with mode="loop" and differentiate with torch.autograd, or switch recompute off'
-            )
+        refuse_transforms("recompute")
         # The first run adds to the caches that were given, a later one to copies of what they were.
         before, first = copied_caches(named), iter([named])
 

@@ -80,9 +80,10 @@ def _print(report: dict[str, Any]) -> None:
         table.append(["fits the GPU", *("yes" if task["fits_gpu"] else "no" for task in found)])
     table.append([f"time of {report['steps']} steps, an estimate", *(_timed(task["seconds"]) for task in found)])
     print_rows(["", *titles], table)
-    tell_notes([HEAP] if machine["allocator"] == "glibc" else [])
+    notes = [HEAP] if machine["allocator"] == "glibc" else []
     if not report["recompute"] and report["adaptation"]["fits"] is False:
-        tell_notes(["adapting takes less memory with --recompute, and with a smaller --batch"])
+        notes.append("adapting takes less memory with --recompute, and with a smaller --batch")
+    tell_notes(notes)
 
 
 def sized(count: int) -> str:

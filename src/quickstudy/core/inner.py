@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from quickstudy.core.errors import NotAvailable
 from quickstudy.core.optimisers import SGD, Optimiser, Rates, State
 from quickstudy.core.parameters import Pattern, clip_by_norm, split
+from quickstudy.core.transforms import refuse_transforms, transformed
 from quickstudy.core.types import Params
 
 Loss: TypeAlias = Callable[[Params], Tensor] | Callable[[Params, int], Tensor]
@@ -106,11 +106,8 @@ def adapt_parameters(loss: Loss, params: Params, options: InnerLoop, rates: Rate
         raise ValueError(f"all of the {len(params)} parameters are frozen by {options.freeze}; leave one that moves")
     # Nothing is kept for a backward that cannot come.
     saves = options.checkpoint and torch.is_grad_enabled()
-    if saves and torch._C._functorch.peek_interpreter_stack() is not None:
-        raise NotAvailable(
-            "checkpoint=True does not work under torch.vmap or torch.func.grad: "
-            'run the tasks with mode="loop" and differentiate with torch.autograd, or switch checkpoint off'
-        )
+    if saves:
+        refuse_transforms("checkpoint")
     takes_step = _takes_step(loss)
     state = options.optimiser.start(moving)
     for step in range(options.steps):
@@ -153,7 +150,7 @@ class _Step:
         through = self.options.differentiates(self.number) and torch.is_grad_enabled()
         # Where nothing moving leads back, torch.func.grad makes a graph only if `loss` reads something that does.
         leads_back = not through or self.options.checkpoint or any(t.requires_grad for t in moving.values())
-        if leads_back and torch._C._functorch.peek_interpreter_stack() is None:
+        if leads_back and not transformed():
             if isinstance(self.loss, Summed) and not through:
                 return _gradients_by_parts(self.loss, frozen, moving)
             return _plain_gradients(value, moving, through)

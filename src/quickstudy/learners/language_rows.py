@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.backbones.causal_mask import SHARED
-from quickstudy.backbones.packing import is_mapped
+from quickstudy.core.transforms import is_mapped
 from quickstudy.core.types import Inputs
 
 Rows = dict[str, Tensor]

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_map
 
-from quickstudy.backbones.packing import is_mapped
 from quickstudy.backbones.precision import DTYPES, faster_dtype
+from quickstudy.core.transforms import is_mapped
 from quickstudy.core.types import Batch, Inputs, Params
 from quickstudy.learners.network import Network
 

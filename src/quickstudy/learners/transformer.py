@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, pad, scaled_dot_product_attention
 
+from quickstudy.core.transforms import transformed
 from quickstudy.core.types import Params
 
 HIDDEN = -1e9
@@ -165,7 +166,7 @@ def _layer(params: Params, number: int) -> dict[str, Tensor]:
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
     """[head, token, part]; by the fused kernel where nothing is differentiated or mapped, which it is not made for."""
-    if torch.is_grad_enabled() or torch._C._functorch.maybe_current_level() is not None:
+    if torch.is_grad_enabled() or transformed():
         return torch.softmax(query @ key.mT * scale + mask, -1) @ value
     return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask, scale=scale)[0]
 

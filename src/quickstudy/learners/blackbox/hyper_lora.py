@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
 from quickstudy.backbones.causal_lm import CausalLM
-from quickstudy.backbones.packing import is_mapped
 from quickstudy.core.errors import TaskError
 from quickstudy.core.inner import InnerLoop, adapt_parameters
+from quickstudy.core.transforms import is_mapped
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.deltas.lora import LoRA, downs_of, up_of
 from quickstudy.learners.attention import log_weights

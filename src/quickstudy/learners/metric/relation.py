@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from quickstudy.backbones.conv4 import Conv4
 from quickstudy.backbones.conv_block import Norm, real_rows
-from quickstudy.backbones.packing import is_mapped
 from quickstudy.backbones.relation_module import RelationModule, relation_start
 from quickstudy.core.errors import TaskError
 from quickstudy.core.functional import Functional
+from quickstudy.core.transforms import is_mapped
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params, Prediction
 from quickstudy.learners.base import Learner
 from quickstudy.learners.heads import at_least_float32, class_weights, head_features, hide_absent, one_hot

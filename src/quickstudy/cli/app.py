@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from quickstudy.cli.adapt import adapt
+from quickstudy.cli.allocation import keep_freed_memory
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.estimate import estimate
@@ -67,6 +68,7 @@ def start(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` (by default those of the process) say; returns the exit code."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+    keep_freed_memory()
     command = typer.main.get_command(app())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

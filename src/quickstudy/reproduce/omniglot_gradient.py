@@ -106,7 +106,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
     return [
         Case("maml-5", "MAML", MAML(five, one), 5, 3, options(12_000, 32), 98.7, FINN),
         Case("maml-plus-plus-5", "MAML++", plus(5, 12_000), 5, 3, options(12_000, 8), 99.47, ANTONIOU),
-        Case("maml-20", "MAML", second, 20, 5, options(20_000, 4), 95.8, FINN),
+        Case("maml-20", "MAML", second, 20, 5, options(40_000, 4), 95.8, FINN),
         Case("fomaml-20", "FOMAML", first, 20, 5, options(12_000, 4), 89.4, NICHOL),
         Case("reptile-20", "Reptile", reptile, 20, 4, options(10_000, 5, 1e-3), 89.43, NICHOL),
         Case("anil-20", "ANIL", ANIL(twenty, InnerLoop(5, SGD(0.5))), 20, 1, options(8_000, 8), 96.2, RAGHU),

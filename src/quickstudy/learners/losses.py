@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from quickstudy.core.errors import TaskError
-from quickstudy.core.inner import Loss, Summed
+from quickstudy.core.inner import Summed
 from quickstudy.core.types import Batch, Episode, Inputs, Params
 from quickstudy.learners.base import Learner
 from quickstudy.learners.language_rows import asked_in_one_row, one_row, rows_of, without_padding
@@ -88,7 +89,7 @@ def text_loss(network: Network, params: Params, support: Batch, query: Batch | N
     return token_loss(logits[0], targets, torch.cat(counted))
 
 
-def support_loss(network: Network, support: Batch, rows: int | None = None) -> Loss:
+def support_loss(network: Network, support: Batch, rows: int | None = None) -> Callable[[Params], Tensor]:
     """The network's loss on `support`, as inner loops take it.
 
     Args:

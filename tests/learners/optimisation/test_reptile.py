@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quickstudy.backbones import MLP
-from quickstudy.core import SGD, Adam, Episode, InnerLoop
+from quickstudy.core import SGD, Adam, Batch, Episode, InnerLoop
 from quickstudy.core.inner import adapt_parameters
 from quickstudy.deltas import Full
 from quickstudy.learners import Network
@@ -18,6 +18,31 @@ def test_gradient_on_a_parabola(constant, parabola, gradients):
         adapted = aim + (1 - aim) * 0.8**2
         grad = gradients(learner, learner.init(torch.Generator()), parabola)["body.value"]
         assert float(grad) == pytest.approx(1 - adapted)
+
+
+def test_minibatches_take_turns(constant, parabola, gradients):
+    """Two shares of the support: of 2 and of 4, the first again after the second."""
+    learner = Reptile(Network(constant(1.0), Full()), InnerLoop(3, SGD(0.1)), joint=False, minibatch=1)
+    adapted = 1.0
+    for aim in (2, 4, 2):
+        adapted = aim + (adapted - aim) * 0.8
+    grad = gradients(learner, learner.init(torch.Generator()), parabola)["body.value"]
+    assert float(grad) == pytest.approx(1 - adapted)
+
+
+def test_minibatches_hold_each_example_once_in_a_round(constant, gradients):
+    """Of seven examples, in steps so small that their order does not count, as much as steps on all of them."""
+    support = Batch(torch.zeros(7, 1), torch.tensor([[1.0], [2], [4], [8], [16], [32], [64]]), torch.ones(7))
+
+    def moved(minibatch, steps, rate):
+        inner = InnerLoop(steps, SGD(rate))
+        learner = Reptile(Network(constant(1.0), Full()), inner, joint=False, minibatch=minibatch)
+        return float(gradients(learner, learner.init(torch.Generator()), Episode(support, support))["body.value"])
+
+    assert moved(1, 7, 1e-4) == pytest.approx(moved(None, 1, 7e-4), rel=1e-2)
+    assert moved(7, 1, 1e-4) == moved(None, 1, 1e-4)
+    with pytest.raises(ValueError, match="minibatch is 0"):
+        Reptile(Network(constant(1.0), Full()), minibatch=0)
 
 
 @pytest.mark.parametrize("optimiser", [SGD(0.3), Adam(0.05)])

@@ -6,7 +6,9 @@ Take a few gradient steps on the task, from p to p', and move p towards p'. The 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -32,6 +34,11 @@ class Reptile(Learner):
             they were drawn.
         training: how it runs in meta-training; None for the same.
         joint: meta-train on support and query together, for Reptile needs no split; else on the support alone.
+        minibatch: how many examples a step of meta-training reads at most: the next share of them, in turn, so that
+            the way moved holds what gradients of different examples have in common. None for all of them.
+
+    Raises:
+        ValueError: `minibatch` is below 1.
     """
 
     name: ClassVar[str] = "reptile"
@@ -41,6 +48,11 @@ class Reptile(Learner):
     inner: InnerLoop = field(default_factory=InnerLoop)
     training: InnerLoop | None = None
     joint: bool = True
+    minibatch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minibatch is not None and self.minibatch < 1:
+            raise ValueError(f"minibatch is {self.minibatch}; give None, or 1 or more")
 
     def init(self, generator: torch.Generator) -> Params:
         """The network's starting values."""
@@ -49,7 +61,8 @@ class Reptile(Learner):
     def loss(self, params: Params, episode: Episode) -> Tensor:
         """Half the squared distance to the adapted parameters; its gradient, not its value, is what counts."""
         seen = _together(episode.support, episode.query) if self.joint else episode.support
-        adapted = self._adapted(detach(params), seen, self.training or self.inner)
+        shares = -(-len(seen.weights) // (self.minibatch or len(seen.weights)))
+        adapted = self._adapted(detach(params), seen, self.training or self.inner, shares)
         squares = [(params[name] - tensor).square().sum() for name, tensor in adapted.items()]
         return torch.stack(squares).sum() / 2
 
@@ -63,11 +76,17 @@ class Reptile(Learner):
         adapted = {**params, **adapter.tensors}
         return Prediction(task_outputs(self.network, adapted, inputs, adapter.facts["ways"]))
 
-    def _adapted(self, params: Params, batch: Batch, inner: InnerLoop) -> Params:
-        loss = support_loss(self.network, batch, inner.rows)
+    def _adapted(self, params: Params, batch: Batch, inner: InnerLoop, shares: int = 1) -> Params:
+        parts = [tree_map(lambda leaf, at=at: leaf[at::shares], batch) for at in range(shares)]
+        losses = [support_loss(self.network, part, inner.rows) for part in parts]
+        loss = losses[0] if shares == 1 else partial(_in_turn, losses)
         adapted = adapt_parameters(loss, params, self.network.steered(replace(inner, order="first")))
         _, moved = split(adapted, inner.freeze)
         return moved
+
+
+def _in_turn(losses: Sequence[Callable[[Params], Tensor]], params: Params, step: int) -> Tensor:
+    return losses[step % len(losses)](params)
 
 
 def _together(support: Batch, query: Batch) -> Batch:

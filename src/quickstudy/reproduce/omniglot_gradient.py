@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,10 +69,11 @@ class Case:
     source: str = ""
 
 
-def network(ways: int, quick: bool, device: str, readout: Literal["mean", "maps"] = "mean") -> Network:
-    """MAML's network for Omniglot: convolutions of stride 2 and the mean of each last map; or the maps as they are."""
+def network(ways: int, quick: bool, device: str, pooled: bool = False) -> Network:
+    """MAML's for Omniglot: convolutions of stride 2 and the mean of each last map; or MAML++'s: pooled, the maps flat."""
     widths = (8, 16, 16, 16) if quick else (64, 64, 64, 64)
-    return Network(Conv4(widths=widths, shrink="stride", readout=readout), Full(), ways, device)
+    backbone = Conv4(widths=widths) if pooled else Conv4(widths=widths, shrink="stride", readout="mean")
+    return Network(backbone, Full(), ways, device)
 
 
 def cases(quick: bool, device: str = "cpu") -> list[Case]:
@@ -85,7 +86,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
 
     def plus(ways: int, updates: int) -> MAMLPlusPlus:
         return MAMLPlusPlus(
-            network(ways, quick, device, "maps"),
+            network(ways, quick, device, pooled=True),
             InnerLoop(2, SGD(0.3)) if quick else InnerLoop(3, SGD(0.4)),
             per_step=("body.*.norm.*",),
             multi_step_for=updates // 10,
@@ -110,7 +111,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
         Case("fomaml-20", "FOMAML", first, 20, 5, options(12_000, 4), 89.4, NICHOL),
         Case("reptile-20", "Reptile", reptile, 20, 4, options(10_000, 5, 1e-3), 89.43, NICHOL),
         Case("anil-20", "ANIL", ANIL(twenty, InnerLoop(5, SGD(0.5))), 20, 1, options(8_000, 8), 96.2, RAGHU),
-        Case("maml-plus-plus-20", "MAML++", plus(20, 16_000), 20, 5, options(16_000, 4), 97.65, ANTONIOU),
+        Case("maml-plus-plus-20", "MAML++", plus(20, 20_000), 20, 5, options(20_000, 2), 97.65, ANTONIOU),
     ]
 
 

@@ -70,7 +70,7 @@ class Case:
 
 
 def network(ways: int, quick: bool, device: str, pooled: bool = False) -> Network:
-    """MAML's for Omniglot: convolutions of stride 2 and the mean of each last map; or MAML++'s: pooled, the maps flat."""
+    """MAML's for Omniglot: convolutions of stride 2 and the mean of each last map; or MAML++'s, pooled and flat."""
     widths = (8, 16, 16, 16) if quick else (64, 64, 64, 64)
     backbone = Conv4(widths=widths) if pooled else Conv4(widths=widths, shrink="stride", readout="mean")
     return Network(backbone, Full(), ways, device)

@@ -71,7 +71,8 @@ def test_adapt_refuses_bad_files(run, tmp_path, name, content, expected):
         (("--method", "maml"), "quickstudy train"),
         (("--base", "/no/such/folder"), "/no/such/folder"),
         (("--unknown", "7"), "a probability from 0 to 1"),
-        (("--recompute",), "are for language models"),
+        (("--recompute",), "--recompute is for language models"),
+        (("--most", "9"), "--most is for language models"),
         (("--split", "train"), "no split column"),
     ],
 )
@@ -180,6 +181,8 @@ def test_evaluate_over_drawn_tasks(run, tickets):
         (("--train-split", "a"), "without --test-split"),
         (("--test-split", "a"), "--train-split"),
         (("--split", "a", "--train-split", "a", "--test-split", "b"), "--split is for drawn tasks"),
+        (("--ways", "5", "--train-split", "a", "--test-split", "b"), "--ways is for drawn tasks"),
+        (("--rate", "0.1"), "--rate is for language models"),
         (("--train-split", "a", "--test-split", "b"), "no split column"),
         (("--ways", "11", "--queries", "1"), "11 ways were asked for"),
         (("--episodes", "0"), "episodes is 0"),
@@ -202,6 +205,13 @@ def test_train_makes_a_method(run, tickets, tmp_path):
     again = run("train", tickets, *words)
     assert again.code == 2
     assert "--force" in again.err
+
+
+def test_train_refuses_what_is_for_language_models(run, tickets, tmp_path):
+    done = run("train", tickets, "--name", "made", "--inner-steps", 3)
+    assert done.code == 2
+    assert "--inner-steps is for language models" in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_says_what_it_takes(run):

@@ -64,7 +64,7 @@ def test_info_describes_it(run, adapter):
 @pytest.mark.parametrize("method", ["in_context", "nearest"])
 def test_evaluate_counts_completions_written_as_they_are(run, pairs, base, method):
     words = ("--base", base, "--train-split", "train", "--test-split", "test", "--method", method)
-    found = run("evaluate", pairs, *words, "--most", 3, "--json").json
+    found = run("evaluate", pairs, *words, "--most", 3, "--recompute", "--json").json
     assert found["exact"] in {0.0, 1.0}
     assert (found["n_train"], found["n_test"], found["method"]) == (4, 1, method)
 
@@ -72,7 +72,7 @@ def test_evaluate_counts_completions_written_as_they_are(run, pairs, base, metho
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--unknown", "auto"), "--unknown"),
+        (("--unknown", "auto"), "--unknown is for labels"),
         (("--method", "logistic"), "no method 'logistic' for a language model"),
         (("--label-column", "answer"), "no column 'answer'"),
     ],
@@ -88,6 +88,9 @@ def test_evaluate_needs_splits(run, pairs, base):
     done = run("evaluate", pairs, "--base", base)
     assert done.code == 2
     assert "--train-split" in done.err
+    done = run("evaluate", pairs, "--base", base, "--ways", 3)
+    assert done.code == 2
+    assert "--ways is for labels" in done.err
 
 
 def test_export_writes_what_others_load_and_says_what_vllm_refuses(run, adapter, base, tmp_path):
@@ -142,3 +145,6 @@ def test_train_refuses_what_is_no_task_of_writing(run, pairs, base):
     done = run("train", pairs.parent, "--name", "start", "--base", base, "--learner", "protonet")
     assert done.code == 2
     assert "not for a language model" in done.err
+    done = run("train", pairs.parent, "--name", "start", "--base", base, "--hard", 0.5)
+    assert done.code == 2
+    assert "--hard is for labels" in done.err

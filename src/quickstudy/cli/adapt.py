@@ -10,10 +10,15 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import columns_of, unknown_of, use_threads
+from quickstudy.cli.settings import columns_of, refuse_other, unknown_of, use_threads
+
+LABELS = ("unknown", "no_class_names")
+LANGUAGE_MODELS = ("most", "no_check", "steps", "rate", "batch", "recompute")
+"""Options that are for these alone, here and in `LABELS`."""
 
 
 def adapt(
+    context: typer.Context,
     file: options.File,
     name: Annotated[str, typer.Option("--name", help="Name of the adapter.", show_default=False)],
     method: options.MethodOption = None,
@@ -58,10 +63,9 @@ def adapt(
 
     place = adapter_place(name, out, force)
     writes = is_language_model(base)
+    refuse_other(context, writes, LABELS, LANGUAGE_MODELS)
     columns = columns_of(writes, text_column, label_column, split_column)
     if writes:
-        if below is not None or no_class_names:
-            raise typer.BadParameter("--unknown and --no-class-names are for labels, and a language model writes texts")
         table = read_pairs(file, columns, split)
         tell(f"adapting to {len(table)} examples")
         made = Steps(steps, rate, batch)
@@ -69,8 +73,6 @@ def adapt(
         writer = FewShotWriter(model, method or "auto", most, not no_check, made, seed, not no_examples)
         report = adapt_pairs(table, place, writer)
     else:
-        if recompute or (steps, rate, batch) != (None, None, None):
-            raise typer.BadParameter("--steps, --rate, --batch and --recompute are for language models; leave them out")
         table = read_split(file, columns, split)
         tell(f"adapting to {len(table)} examples of {len(table.classes)} classes")
         classifier = FewShotClassifier(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,16 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import counted, print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import columns_of, use_threads
+from quickstudy.cli.settings import columns_of, refuse, refuse_other, use_threads
+
+DRAWN = ("split", "ways", "shots", "queries", "episodes")
+LABELS = (*DRAWN, "no_class_names")
+LANGUAGE_MODELS = ("most", "steps", "rate", "batch", "recompute")
+"""Options that are for these alone, here and in `LABELS`; those in `DRAWN` are for drawn tasks."""
 
 
 def evaluate(
+    context: typer.Context,
     file: options.File,
     train_split: Annotated[str | None, typer.Option("--train-split", help="Adapt to the rows of this split.")] = None,
     test_split: Annotated[str | None, typer.Option("--test-split", help="Judge on the rows of this split.")] = None,
@@ -29,6 +36,7 @@ def evaluate(
     steps: options.Steps = None,
     rate: options.Rate = None,
     batch: options.Batch = None,
+    recompute: options.Recompute = False,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     split_column: options.SplitColumn = None,
@@ -50,9 +58,10 @@ def evaluate(
     from quickstudy.lifecycle.evaluating import EpisodePlan, evaluate_episodes, evaluate_splits
     from quickstudy.lifecycle.writer import FewShotWriter
     from quickstudy.lifecycle.writing_files import evaluate_pairs, read_pairs
-    from quickstudy.lifecycle.writing_methods import Steps
+    from quickstudy.lifecycle.writing_methods import Steps, language_model_of
 
     writes = is_language_model(base)
+    refuse_other(context, writes, LABELS, LANGUAGE_MODELS)
     columns = columns_of(writes, text_column, label_column, split_column)
     classifier = FewShotClassifier(method or "auto", base, not no_class_names, None, seed)
     if test_split is None and test_file is None:
@@ -66,17 +75,17 @@ def evaluate(
         with counted("tasks", episodes) as progress:
             report = evaluate_episodes(table, classifier, plan, lambda _: progress.advance(progress.task_ids[0]))
     else:
-        if split is not None or (test_split is not None and test_file is None and train_split is None):
-            raise typer.BadParameter(
-                "to judge on a split, give --train-split and --test-split (--split is for drawn tasks)"
-            )
+        refuse(context, DRAWN, "for drawn tasks; to judge on a split, give --train-split and --test-split")
+        if test_split is not None and test_file is None and train_split is None:
+            raise typer.BadParameter("to judge on a split, give --train-split and --test-split")
         read = read_pairs if writes else read_split
         train, test = read(file, columns, train_split), read(test_file or file, columns, test_split)
         tell_notes(list(dict.fromkeys([*train.notes, *test.notes])))
         tell(f"adapting to {len(train)} examples, judging on {len(test)}")
         if writes:
+            model = replace(language_model_of(base), recompute=recompute)
             report = evaluate_pairs(
-                train, test, FewShotWriter(base, method or "auto", most, steps=Steps(steps, rate, batch), seed=seed)
+                train, test, FewShotWriter(model, method or "auto", most, steps=Steps(steps, rate, batch), seed=seed)
             )
         else:
             report = evaluate_splits(train, test, classifier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -40,3 +41,23 @@ def columns_of(writes: bool, text: str | None, label: str | None, split: str | N
 
     usual = PAIR_COLUMNS if writes else TableColumns()
     return TableColumns(text or usual.text, label or usual.label, split)
+
+
+def refuse(context: typer.Context, options: Sequence[str], why: str) -> None:
+    """Lets none of `options`, by the names of their arguments, pass that the user has given.
+
+    Raises:
+        BadParameter: there is one.
+    """
+    for option in options:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{option.replace('_', '-')} is {why}")
+
+
+def refuse_other(context: typer.Context, writes: bool, labels: Sequence[str], language_models: Sequence[str]) -> None:
+    """As `refuse`, those of `labels` where a language model `writes`, else those of `language_models`."""
+    if writes:
+        refuse(context, labels, "for labels, and a language model writes texts; leave it out")
+    else:
+        refuse(context, language_models, "for language models; leave it out")

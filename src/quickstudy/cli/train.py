@@ -10,10 +10,15 @@ import typer
 
 from quickstudy.cli import options
 from quickstudy.cli.output import print_json, print_pairs, tell, tell_notes
-from quickstudy.cli.settings import columns_of, use_threads
+from quickstudy.cli.settings import columns_of, refuse_other, use_threads
+
+LABELS = ("layers", "outputs", "split", "validation_split", "ways", "hard", "domain_column", "no_class_names")
+LANGUAGE_MODELS = ("inner_steps", "inner_rate", "recompute")
+"""Options that are for these alone, here and in `LABELS`."""
 
 
 def train(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -72,8 +77,9 @@ def train(
     from quickstudy.lifecycle.writing_training import WritingPlan, train_pairs
     from quickstudy.training.options import FitOptions
 
-    place, going = training_place(name, out, force, resume), Going(resume, tuple(track or ()))
     writes = is_language_model(base)
+    refuse_other(context, writes, LABELS, LANGUAGE_MODELS)
+    place, going = training_place(name, out, force, resume), Going(resume, tuple(track or ()))
     columns = columns_of(writes, text_column, label_column, split_column)
     fit_options = FitOptions(steps, tasks_per_step, lr=lr, schedule="cosine", clip=1.0, seed=seed)
     learner = learner or ("maml" if writes else "protonet")

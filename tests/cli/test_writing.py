@@ -66,6 +66,7 @@ def test_evaluate_counts_completions_written_as_they_are(run, pairs, base, metho
     words = ("--base", base, "--train-split", "train", "--test-split", "test", "--method", method)
     found = run("evaluate", pairs, *words, "--most", 3, "--recompute", "--json").json
     assert found["exact"] in {0.0, 1.0}
+    assert "class names" not in run("evaluate", pairs, *words, "--most", 3).out
     assert (found["n_train"], found["n_test"], found["method"]) == (4, 1, method)
 
 

@@ -92,4 +92,4 @@ def evaluate(
     if as_json:
         print_json(report)
         return
-    print_pairs(f"{file.name}, class names {'off' if no_class_names else 'on'}", report)
+    print_pairs(file.name if writes else f"{file.name}, class names {'off' if no_class_names else 'on'}", report)

@@ -110,7 +110,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
         Case("maml-20", "MAML", second, 20, 5, options(40_000, 4), 95.8, FINN),
         Case("fomaml-20", "FOMAML", first, 20, 5, options(12_000, 4), 89.4, NICHOL),
         Case("reptile-20", "Reptile", reptile, 20, 9, options(30_000, 2), 89.43, NICHOL),
-        Case("anil-20", "ANIL", ANIL(twenty, InnerLoop(5, SGD(0.5))), 20, 1, options(8_000, 8), 96.2, RAGHU),
+        Case("anil-20", "ANIL", ANIL(twenty, InnerLoop(5, SGD(0.5))), 20, 5, options(30_000, 2), 96.2, RAGHU),
         Case("maml-plus-plus-20", "MAML++", plus(20, 20_000), 20, 5, options(20_000, 2), 97.65, ANTONIOU),
     ]
 

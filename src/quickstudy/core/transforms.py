@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,12 @@ def is_mapped(tensor: Tensor) -> bool:
     while functorch.is_gradtrackingtensor(tensor):
         tensor = functorch.get_unwrapped(tensor)
     return bool(functorch.is_batchedtensor(tensor))
+
+
+def maps_any(tensors: Iterable[Tensor]) -> bool:
+    """Whether the innermost transform is a `torch.vmap` and one of `tensors` is what it maps."""
+    functorch = torch._C._functorch
+    top = functorch.peek_interpreter_stack()
+    if top is None or top.key() != functorch.TransformType.Vmap:
+        return False
+    return any(functorch.maybe_get_level(tensor) == top.level() for tensor in tensors)

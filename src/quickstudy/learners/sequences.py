@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from quickstudy.backbones.memory import Cell, State, unroll
 from quickstudy.core.errors import TaskError
+from quickstudy.core.transforms import maps_any
 from quickstudy.core.types import Adapter, Batch, Episode, Inputs, Params
 from quickstudy.learners.heads import one_hot
 from quickstudy.learners.losses import blank, weighted_mean
@@ -192,7 +193,7 @@ def with_tasks_as_batch(function: Sequences, params: Params, rows: Params) -> Pa
     as if it had been written for a batch: its many small operators are not taken apart one by one.
     """
     leaves, spec = tree_flatten((params, rows))
-    if not _mapped(leaves):
+    if not maps_any(leaves):
         return _alone(function, params, rows)
     names: list[str] = []
 
@@ -208,14 +209,6 @@ def with_tasks_as_batch(function: Sequences, params: Params, rows: Params) -> Pa
 
     found = _TasksAsBatch.apply(run, *leaves)  # type: ignore[no-untyped-call] # untyped in torch
     return dict(zip(names, found, strict=True))
-
-
-def _mapped(leaves: list[Tensor]) -> bool:
-    """Whether the innermost transform is a vmap and maps one of `leaves`."""
-    top = torch._C._functorch.peek_interpreter_stack()
-    if top is None or top.key() != torch._C._functorch.TransformType.Vmap:
-        return False
-    return any(torch._C._functorch.maybe_get_level(leaf) == top.level() for leaf in leaves)
 
 
 def _alone(function: Sequences, params: Params, rows: Params) -> Params:

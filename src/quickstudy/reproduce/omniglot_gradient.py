@@ -101,9 +101,9 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
             Case("anil-5", "ANIL", ANIL(five, InnerLoop(5, SGD(0.5))), 5, 3, small),
             Case("maml-plus-plus-5", "MAML++", plus(5, 60), 5, 3, small, 99.47, ANTONIOU),
         ]
-    reptile = Reptile(twenty, InnerLoop(10, SGD(0.4)), minibatch=20)
     # Chosen on validation characters, queries and tasks of an update too, each after some five minutes of training.
     second, first = MAML(twenty, InnerLoop(1, SGD(0.7))), MAML(twenty, InnerLoop(3, SGD(0.4), order="first"))
+    reptile = Reptile(twenty, InnerLoop(10, SGD(0.4)), minibatch=20)
     return [
         Case("maml-5", "MAML", MAML(five, one), 5, 3, options(12_000, 32), 98.7, FINN),
         Case("maml-plus-plus-5", "MAML++", plus(5, 12_000), 5, 3, options(12_000, 8), 99.47, ANTONIOU),

@@ -1,4 +1,4 @@
-"""Prompts on encoder-decoders: as if tokens stood in front of what the encoder reads; PEFT's folders both ways."""
+"""Prompts before what an encoder reads and prefixes before what its decoder writes; PEFT's folders both ways."""
 
 import warnings
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from encoder_decoders import CONFIGS
+from fronts import DELTAS, FRONT
 from language_models import VOCABULARY
 from loras import drawn_loras
 from peft_folders import change
@@ -24,7 +25,7 @@ from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
 
 PROMPTS, COMPLETIONS = ["abc", "defghijk", "q"], ["xyz", "pq", "rstuvw"]
-FRONT = (5, 9, 7)
+KINDS = pytest.mark.parametrize("delta", [Prompt(3), Prefix(3)], ids=["prompt", "prefix"])
 END = VOCABULARY["</s>"]
 IDS = torch.tensor([[3, 9, 4, 12, END]])
 WRITTEN = torch.tensor([[0, 7, 8, 6]])
@@ -58,7 +59,7 @@ def row():
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("delta", [Prompt(4), Prompt(2, "random"), Prompt(5, FRONT)], ids=str)
+@pytest.mark.parametrize("delta", DELTAS, ids=str)
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
 def test_conformance(check, delta, kind, encoder_decoder):
     backbone = Seq2SeqLM(encoder_decoder(kind))
@@ -82,8 +83,33 @@ def test_a_start_of_tokens_is_as_if_the_encoder_read_them(kind, encoder_decoder)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_rows_of_different_prompts_are_as_each_alone_also_when_they_write(kind, encoder_decoder):
-    backbone, delta = Seq2SeqLM(encoder_decoder(kind)), Prompt(3)
+def test_a_prefix_of_tokens_begins_as_what_the_decoder_keeps_of_them(kind, encoder_decoder):
+    backbone = Seq2SeqLM(encoder_decoder(kind))
+    model, ids = AutoModelForSeq2SeqLM.from_pretrained(encoder_decoder(kind)), torch.tensor([FRONT])
+    params = Prefix(3, FRONT).init(attached(backbone, Prefix(3)).module(), {}, torch.Generator())
+    with torch.no_grad():
+        kept = model(input_ids=ids, decoder_input_ids=ids, use_cache=True).past_key_values.self_attention_cache
+    for number, layer in enumerate(kept.layers):
+        torch.testing.assert_close(params[f"prefix.layers.{number}.keys"], layer.keys[0])
+        torch.testing.assert_close(params[f"prefix.layers.{number}.values"], layer.values[0])
+    assert len(params) == 2 * len(kept.layers) > 0
+
+
+@KINDS
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_tokens_one_by_one_with_kept_keys_are_as_all_at_once(kind, delta, encoder_decoder):
+    backbone = Seq2SeqLM(encoder_decoder(kind))
+    body, params, inputs = attached(backbone, delta), drawn(backbone, delta), row()
+    cache = backbone.new_cache()
+    with torch.no_grad():
+        logits = [body(params, backbone.after(inputs, token), cache) for token in WRITTEN.split(1, 1)]
+        torch.testing.assert_close(torch.cat(logits, 1), body(params, inputs), atol=1e-4, rtol=1e-4)
+
+
+@KINDS
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_rows_of_different_adapters_are_as_each_alone_also_when_they_write(kind, delta, encoder_decoder):
+    backbone = Seq2SeqLM(encoder_decoder(kind))
     body, index = attached(backbone, delta), torch.tensor([1, 0, 1])
     adapters = [drawn(backbone, delta, seed) for seed in range(2)]
     stacked = {name: torch.stack([each[name] for each in adapters]) for name in adapters[0]}
@@ -99,11 +125,12 @@ def test_rows_of_different_prompts_are_as_each_alone_also_when_they_write(kind, 
     assert not torch.allclose(each[0], each[1], atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_peft_computes_and_writes_what_we_do_and_we_read_what_it_writes(kind, encoder_decoder, tmp_path):
+@KINDS
+@pytest.mark.parametrize("kind", ["t5", "t5-three", "bart"])
+def test_peft_computes_and_writes_what_we_do_and_we_read_what_it_writes(kind, delta, encoder_decoder, tmp_path):
     peft = pytest.importorskip("peft", reason="the optional package peft is not installed")
     folder = encoder_decoder(kind)
-    backbone, delta = Seq2SeqLM(folder), Prompt(3)
+    backbone = Seq2SeqLM(folder)
     body, params = attached(backbone, delta), drawn(backbone, delta)
     write_peft(tmp_path / "ours", params, delta, folder, "SEQ_2_SEQ_LM")
     with quiet():
@@ -117,8 +144,25 @@ def test_peft_computes_and_writes_what_we_do_and_we_read_what_it_writes(kind, en
     inputs = row() | {"decoder_ids": backbone.begin(["a"])["decoder_ids"], "asked": torch.ones(1, 1, dtype=torch.int64)}
     assert generate(backbone, body, params, inputs, 8) == [backbone.text(text[0, 1:].tolist())]
     again, loaded = read_peft(tmp_path / "theirs")
-    assert again == Prompt(3)
+    assert again == delta
     torch.testing.assert_close(loaded, params)
+
+
+@pytest.mark.parametrize("through", [False, True], ids=["plain", "through a network"])
+@pytest.mark.parametrize("kind", ["t5", "t5-three", "bart"])
+def test_we_compute_what_peft_trained_of_prefixes(kind, through, encoder_decoder, tmp_path):
+    peft = pytest.importorskip("peft", reason="the optional package peft is not installed")
+    task = {"task_type": "SEQ_2_SEQ_LM", "num_virtual_tokens": 3}
+    config = peft.PrefixTuningConfig(**task, prefix_projection=through, encoder_hidden_size=8)
+    with quiet():
+        model = peft.get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(encoder_decoder(kind)), config).eval()
+        for parameter in model.prompt_encoder.parameters():
+            parameter.normal_()
+        expected = model(input_ids=IDS, decoder_input_ids=WRITTEN).logits
+        model.save_pretrained(tmp_path)
+        delta, params = read_peft(tmp_path)
+        found = attached(Seq2SeqLM(encoder_decoder(kind)), delta)(params, row())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])
@@ -149,10 +193,11 @@ def test_a_lora_is_written_for_an_encoder_decoder_too(encoder_decoder, tmp_path)
         torch.testing.assert_close(body(params, row()), found, atol=1e-4, rtol=1e-4)
 
 
-def test_a_learner_lowers_the_loss_with_a_prompt(encoder_decoder):
+@pytest.mark.parametrize(("delta", "rate"), [(Prompt(6), 0.1), (Prefix(6), 0.3)], ids=["prompt", "prefix"])
+def test_a_learner_lowers_the_loss(delta, rate, encoder_decoder):
     backbone = Seq2SeqLM(encoder_decoder("t5"))
     support = backbone.batch(PROMPTS, COMPLETIONS)
-    learner = MAML(Network(backbone, Prompt(6)), InnerLoop(40, Adam(0.1), order="first"))
+    learner = MAML(Network(backbone, delta), InnerLoop(40, Adam(rate), order="first"))
     params = learner.init(torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = weighted_loss(learner.network(params, support.inputs), support)
@@ -162,16 +207,20 @@ def test_a_learner_lowers_the_loss_with_a_prompt(encoder_decoder):
 
 def test_what_is_not_there_has_a_clear_error(encoder_decoder, tmp_path):
     backbone = Seq2SeqLM(encoder_decoder("bart"))
-    with pytest.raises(ValueError, match="no free place for a prefix; give a causal"):
-        Prefix(3).attach(backbone.module())
-    with pytest.raises(ValueError, match="no free place for a prompt"):
-        Prompt(3).attach(Prompt(3).attach(backbone.module()))
-    with pytest.raises(ValueError, match="more than the 64 places"):
-        attached(backbone, Prompt(60))({}, backbone.batch(PROMPTS, COMPLETIONS).inputs)
+    for delta in (Prompt(3), Prefix(3)):
+        with pytest.raises(ValueError, match="no free place for a pr"):
+            delta.attach(delta.attach(backbone.module()))
+    for delta in (Prompt(60), Prefix(60)):
+        with pytest.raises(ValueError, match="more than the 64 places"):
+            attached(backbone, delta)({}, backbone.batch(PROMPTS, COMPLETIONS).inputs)
     write_peft(tmp_path, drawn(backbone, Prompt(3)), Prompt(3), "tiny", "SEQ_2_SEQ_LM")
     change(num_transformer_submodules=2)(tmp_path)
     with pytest.raises(FileRefused, match=r"expected \[6, 32\]"):
         read_peft(tmp_path)
     change(num_transformer_submodules=3)(tmp_path)
     with pytest.raises(FileRefused, match="num_transformer_submodules = 3"):
+        read_peft(tmp_path)
+    write_peft(tmp_path, drawn(backbone, Prefix(3)), Prefix(3), "tiny", "SEQ_2_SEQ_LM")
+    change(num_transformer_submodules=1)(tmp_path)
+    with pytest.raises(FileRefused, match="num_transformer_submodules = 1"):
         read_peft(tmp_path)

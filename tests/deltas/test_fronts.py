@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fronts import DELTAS, FRONT
 from language_models import CONFIGS, VOCABULARY
 from torch.nn.functional import cross_entropy
 
@@ -12,16 +13,7 @@ from quickstudy.deltas import LoRA, Prefix, Prompt, gather_adapters
 from quickstudy.deltas import conformance as checks
 
 PROMPTS, COMPLETIONS = ["abc", "defghijklmno", "q"], ["xyz", "pq", "rstuvw"]
-FRONT = (5, 9, 7)
 FRONTS = [Prompt(3, FRONT), Prefix(3, FRONT)]
-DELTAS = [
-    Prompt(4),
-    Prompt(2, "random"),
-    Prompt(5, FRONT),
-    Prefix(4),
-    Prefix(2, "random"),
-    Prefix(3, "random", through=8),
-]
 
 
 def tokens(text):

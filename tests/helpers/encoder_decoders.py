@@ -21,6 +21,7 @@ LAYERS = {
 }
 CONFIGS = {
     "t5": lambda: T5Config(**SMALL, **T5, decoder_start_token_id=0),
+    "t5-three": lambda: T5Config(**SMALL, **T5 | {"num_layers": 3}, decoder_start_token_id=0),
     "bart": lambda: BartConfig(**SMALL, **LAYERS),
     "marian": lambda: MarianConfig(**SMALL, **LAYERS),
 }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from quickstudy.backbones.caches import causal_cache
 from quickstudy.backbones.causal_module import CausalModule
 from quickstudy.backbones.causal_reader import CausalReader
 from quickstudy.backbones.completions import Example, packed, padded
@@ -157,9 +158,7 @@ class CausalLM(LanguageModel):
 
     def new_cache(self) -> Any:
         """An empty cache for the module."""
-        from transformers import DynamicCache
-
-        return DynamicCache()
+        return causal_cache()
 
     @torch.no_grad()
     def activations(self, inputs: dict[str, Tensor]) -> Tensor:

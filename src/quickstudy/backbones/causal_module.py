@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.backbones.asked_only import AskedOnly
+from quickstudy.backbones.caches import causal_cache, kept, put_prefix
 from quickstudy.backbones.causal_mask import SHARED, attention_of
 from quickstudy.backbones.encoder_module import choose_attention
 from quickstudy.backbones.recomputing import recompute_layers
@@ -55,7 +56,8 @@ class CausalModule(nn.Module):
             text = {"inputs_embeds": self._after_prompt(inputs["input_ids"])}
             asked, new = asked + self.prompt.tokens, new + self.prompt.tokens
         if begins and self.prefix.tokens:
-            cache = _with_prefix(cache, self.prefix(rows), self.model.dtype)
+            cache = causal_cache() if cache is None else cache
+            put_prefix(cache, self.prefix(rows), self.model.dtype)
         masks, places = attention_of(self.model, self._with_front(segments), new)
         more = {} if cache is None else {"past_key_values": cache}
         with self._asked.about(asked):
@@ -85,22 +87,10 @@ class CausalModule(nn.Module):
     @torch.no_grad()
     def _read(self, ids: Tensor) -> KeysAndValues:
         """Of each layer, the keys and values [head, token, width] of a text int64 [token]."""
-        from transformers import DynamicCache
-
-        cache, device = DynamicCache(), self.model.get_input_embeddings().weight.device
+        cache, device = causal_cache(), self.model.get_input_embeddings().weight.device
         with self._asked.about(torch.ones(1, 1, dtype=torch.int64, device=device)):
             self.model(input_ids=ids[None].to(device), past_key_values=cache, use_cache=True)
-        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-
-
-def _with_prefix(cache: Any, prefix: KeysAndValues, dtype: torch.dtype) -> Any:
-    """`cache`, or a new one, with keys and values of each layer in it."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache() if cache is None else cache
-    for number, (keys, values) in enumerate(prefix):
-        cache.update(keys.to(dtype), values.to(dtype), number)
-    return cache
+        return kept(cache)
 
 
 def _with_linears(model: Any) -> Any:

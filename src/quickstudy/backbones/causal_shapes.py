@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from quickstudy.backbones.base import Backbone
+from quickstudy.backbones.caches import causal_cache
 from quickstudy.backbones.causal_module import CausalModule
 from quickstudy.backbones.encoder_module import skeleton
 from quickstudy.backbones.language_model import linear_names
@@ -135,9 +136,7 @@ class CausalShapes(Backbone):
 
     def new_cache(self) -> Any:
         """As `CausalLM.new_cache`."""
-        from transformers import DynamicCache
-
-        return DynamicCache()
+        return causal_cache()
 
     def _inputs(self, rows: int, tokens: int, asked: int) -> dict[str, Tensor]:
         sizes = {"input_ids": tokens, "segments": tokens, "asked": asked}

@@ -105,9 +105,7 @@ class Seq2SeqLM(LanguageModel):
 
     def new_cache(self) -> Any:
         """An empty cache for the module."""
-        from transformers import DynamicCache, EncoderDecoderCache
-
-        return Seq2SeqCache(EncoderDecoderCache(DynamicCache(), DynamicCache()))
+        return Seq2SeqCache()
 
     @property
     def _base(self) -> Base:

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.backbones.asked_only import AskedOnly
+from quickstudy.backbones.caches import decoder_cache, kept, put_prefix
 from quickstudy.backbones.encoder_module import choose_attention
 from quickstudy.core.attention_mask import additive_mask, blocking
-from quickstudy.core.places import PromptPlace
+from quickstudy.core.places import KeysAndValues, PrefixPlace, PromptPlace
 
 
 @dataclass
 class Seq2SeqCache:
     """What the first step of writing leaves for the others: what the encoder made of the prompts, keys and values."""
 
-    past: Any
+    past: Any = field(default_factory=decoder_cache)
     encoded: Any = field(default=None)
 
 
@@ -33,9 +34,10 @@ class Seq2SeqModule(nn.Module):
         super().__init__()
         self.model = model
         self.attention = attention
-        weight = model.get_encoder().get_input_embeddings().weight
+        embeddings = model.get_encoder().get_input_embeddings()
         parts = ((name, part) for name, part in self.named_modules() if isinstance(part, nn.Embedding))
-        self.prompt = PromptPlace(next(name for name, part in parts if part.weight is weight))
+        self.prompt = PromptPlace(next(name for name, part in parts if part.weight is embeddings.weight))
+        self.prefix = PrefixPlace(self._read, embeddings.num_embeddings)
         self._asked = AskedOnly(model)
 
     def forward(self, inputs: dict[str, Tensor], cache: Seq2SeqCache | None = None) -> Tensor:
@@ -48,15 +50,22 @@ class Seq2SeqModule(nn.Module):
             cache: of earlier steps; `decoder_ids` then holds the new tokens only.
 
         Raises:
-            ValueError: a prompt is for another number of rows, or leaves too few places for the texts.
+            ValueError: a prompt or prefix is for another number of rows, or leaves too few places for the texts.
         """
         for part in (self.model, self.model.get_encoder(), self.model.get_decoder()):
             choose_attention(part, self.attention)  # T5 keeps a configuration in each
-        written = inputs["decoder_ids"].shape[-1]
+        rows, written = inputs["decoder_ids"].shape
         dtype, device = self.model.dtype, inputs["decoder_ids"].device
-        past = 0 if cache is None else cache.past.get_seq_length()
-        later = torch.ones(written, past + written, dtype=torch.bool, device=device).triu(past + 1)
-        more: dict[str, Any] = {} if cache is None else {"past_key_values": cache.past}
+        begins = cache is None or cache.encoded is None
+        past = None if cache is None else cache.past
+        if begins and self.prefix.tokens:
+            past = decoder_cache() if past is None else past
+            put_prefix(past.self_attention_cache, self.prefix(rows), dtype)
+        before = 0 if past is None else past.get_seq_length()
+        if self.prefix.tokens:
+            self._check_places(self.prefix.tokens, before + written - self.prefix.tokens)
+        later = torch.ones(written, before + written, dtype=torch.bool, device=device).triu(before + 1)
+        more: dict[str, Any] = {} if past is None else {"past_key_values": past}
         if cache is not None and cache.encoded is not None:
             more["encoder_outputs"] = cache.encoded
         elif self.prompt.tokens:
@@ -68,8 +77,8 @@ class Seq2SeqModule(nn.Module):
                 **more,
                 attention_mask=additive_mask(self._with_front(inputs["segments"]), dtype),
                 decoder_input_ids=inputs["decoder_ids"],
-                decoder_attention_mask=blocking(later, dtype).expand(len(inputs["decoder_ids"]), 1, -1, -1),
-                use_cache=cache is not None,
+                decoder_attention_mask=blocking(later, dtype).expand(rows, 1, -1, -1),
+                use_cache=past is not None,
             )
         if cache is not None and cache.encoded is None:
             cache.encoded = (found.encoder_last_hidden_state,)
@@ -78,16 +87,27 @@ class Seq2SeqModule(nn.Module):
 
     def _after_prompt(self, ids: Tensor) -> Tensor:
         """[row, prompt + token, width]: embeddings, as the encoder reads them."""
-        tokens = self.prompt.tokens + ids.shape[1]
-        most = getattr(self.model.config, "max_position_embeddings", None)
-        if most and tokens > most:
-            raise ValueError(
-                f"{self.prompt.tokens} tokens of a prompt and {ids.shape[1]} of texts are more than the {most} places "
-                "of the model; give fewer of them, or a smaller max_tokens"
-            )
+        self._check_places(self.prompt.tokens, ids.shape[1])
         embedded = self.model.get_encoder().get_input_embeddings()(ids)
         return torch.cat([self.prompt(len(ids)).to(embedded.dtype), embedded], 1)
 
     def _with_front(self, segments: Tensor) -> Tensor:
         """int64 [row, prompt + token]: `segments` after those of the prompt."""
         return torch.cat([segments.new_ones(len(segments), self.prompt.tokens), segments], 1)
+
+    def _check_places(self, front: int, texts: int) -> None:
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if most and front + texts > most:
+            raise ValueError(
+                f"{front} tokens of a prompt or prefix and {texts} of texts are more than the {most} places of the "
+                "model; give fewer of them, or a smaller max_tokens"
+            )
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor) -> KeysAndValues:
+        """Keys and values [head, token, width] of each layer of the decoder, for a text that both sides read."""
+        past, device = decoder_cache(), self.model.get_encoder().get_input_embeddings().weight.device
+        text = ids[None].to(device)
+        with self._asked.about(torch.ones(1, 1, dtype=torch.int64, device=device)):
+            self.model(input_ids=text, decoder_input_ids=text, past_key_values=past, use_cache=True)
+        return kept(past.self_attention_cache)

@@ -50,8 +50,8 @@ def write_peft(
             AdaLoRA are left out.
         delta: its hyperparameters are written; the targets written are exactly the layers in `params`.
         base_name: what PEFT users load as the base.
-        task_type: what the base is. Prompts are always written as a language model's or an encoder-decoder's, and
-            prefixes as a language model's.
+        task_type: what the base is. Prompts and prefixes are written as a causal language model's or an
+            encoder-decoder's.
 
     Raises:
         ValueError: `params` are not the tensors of this delta, or PEFT has no place for them or for the delta.
@@ -76,15 +76,15 @@ def read_peft(folder: Path | str) -> tuple[PeftDelta, Params]:
 
 
 def _files(delta: Delta, params: Mapping[str, Tensor], task_type: TaskType) -> tuple[str, TaskType, _Files]:
+    writer: TaskType = "CAUSAL_LM" if task_type == "FEATURE_EXTRACTION" else task_type
     match delta:
         case LoRA():
             return "LORA", task_type, lora_files(delta, params)
         case AdaLoRA():
             return "ADALORA", task_type, adalora_files(delta, params)
         case Prompt():
-            found: TaskType = "CAUSAL_LM" if task_type == "FEATURE_EXTRACTION" else task_type
-            return "PROMPT_TUNING", found, prompt_files(delta, params)
+            return "PROMPT_TUNING", writer, prompt_files(delta, params)
         case Prefix():
-            return "PREFIX_TUNING", "CAUSAL_LM", prefix_files(delta, params)
+            return "PREFIX_TUNING", writer, prefix_files(delta, params, 2 if writer == "SEQ_2_SEQ_LM" else 1)
         case _:
             raise ValueError(f"PEFT has no folder for {delta}; give a LoRA, AdaLoRA, Prompt or Prefix")

@@ -1,7 +1,8 @@
 """Prompts and prefixes in PEFT's files: one tensor, [token, entry].
 
 The entries of a prefix are the keys and then the values of the first layer, those of the next, and so on; each of them
-head by head.
+head by head. In front of a decoder PEFT lets layer j of n read the pair 2j modulo n, so that with an even n two layers
+share one. So each pair is written twice, as if there were 2n layers, which gives each layer its own, in PEFT too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _PLAIN: dict[str, tuple[Json, ...]] = {
 }
 _OF_ENCODER = _PLAIN | {"task_type": ("SEQ_2_SEQ_LM",), "num_transformer_submodules": (1, 2, None)}
 """For a prompt on the encoder. PEFT keeps as many embeddings again for the decoder and never uses them."""
+_OF_DECODER = _OF_ENCODER | {"num_transformer_submodules": (2, None)}
+"""For a prefix, which stands in front of the decoder."""
 
 
 def prompt_files(delta: Prompt, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
@@ -63,8 +66,13 @@ def read_prompt(folder: PeftFolder) -> tuple[Prompt, Params]:
     return Prompt(tokens), {_PROMPT: tensor[:tokens].clone()}
 
 
-def prefix_files(delta: Prefix, params: Mapping[str, Tensor]) -> tuple[dict[str, Json], Params]:
+def prefix_files(delta: Prefix, params: Mapping[str, Tensor], sides: int = 1) -> tuple[dict[str, Json], Params]:
     """The entries of the configuration that are a prefix's own, and its tensor.
+
+    Args:
+        delta: the prefix.
+        params: its keys and values.
+        sides: 2 where it is an encoder-decoder's.
 
     Raises:
         ValueError: `params` are not the keys and values of so many tokens, or layers differ in shape.
@@ -80,33 +88,46 @@ def prefix_files(delta: Prefix, params: Mapping[str, Tensor]) -> tuple[dict[str,
         raise ValueError(message)
     heads, tokens, width = shapes[0]
     columns = [params[name].transpose(0, 1).reshape(tokens, heads * width) for name in names]
+    pairs = [torch.cat(pair, 1) for pair in zip(columns[::2], columns[1::2], strict=True)]
     config = {
         "num_virtual_tokens": tokens,
         "token_dim": heads * width,
         "num_attention_heads": heads,
-        "num_layers": layers,
-        "num_transformer_submodules": 1,
+        "num_layers": sides * layers,
+        "num_transformer_submodules": sides,
         "prefix_projection": False,
         "encoder_hidden_size": heads * width,
     }
-    return config, {TENSOR: torch.cat(columns, 1)}
+    return config, {TENSOR: torch.cat([pair for pair in pairs for _ in range(sides)], 1)}
 
 
 def read_prefix(folder: PeftFolder) -> tuple[Prefix, Params]:
     """The delta and its keys and values in float32; where PEFT trained them through a network, what this made of them.
 
     Raises:
-        FileRefused: the folder is not a language model's, or its tensor is missing or has the wrong shape.
+        FileRefused: the folder is neither a language model's nor an encoder-decoder's, or its tensor is missing or has
+            the wrong shape.
     """
     heads, layers = folder.whole_number("num_attention_heads"), folder.whole_number("num_layers")
     width = folder.whole_number("token_dim")
-    folder.require(_PLAIN)
+    decoder = folder.config.get("task_type") == "SEQ_2_SEQ_LM"
+    folder.require(_OF_DECODER if decoder else _PLAIN)
     if width % heads:
         raise folder.refusal(UNSUPPORTED, f"has token_dim = {width}, which {heads} attention heads cannot share")
     tokens, tensor = _read(folder, 2 * layers)
-    parts = tensor.reshape(tokens, 2 * layers, heads, width // heads).permute(1, 2, 0, 3)
-    kinds = [f"prefix.layers.{number}.{kind}" for number in range(layers) for kind in ("keys", "values")]
-    return Prefix(tokens), {name: part.contiguous() for name, part in zip(kinds, parts, strict=True)}
+    pairs = tensor.reshape(tokens, layers, 2, heads, width // heads).permute(1, 2, 3, 0, 4)
+    if decoder:
+        pairs = pairs[::2] if layers % 2 == 0 and pairs[::2].equal(pairs[1::2]) else pairs[_read_by(layers)]
+    return Prefix(tokens), {
+        f"prefix.layers.{number}.{kind}": part.contiguous()
+        for number, pair in enumerate(pairs)
+        for kind, part in zip(("keys", "values"), pair, strict=True)
+    }
+
+
+def _read_by(layers: int) -> list[int]:
+    """The pair of keys and values that each layer of a decoder reads in PEFT."""
+    return [2 * number % layers for number in range(layers)]
 
 
 def _read(folder: PeftFolder, parts: int = 1, sides: int = 1) -> tuple[int, Tensor]:

@@ -26,7 +26,7 @@ Sizes: TypeAlias = list[tuple[int, int]]
 class Prefix(Delta):
     """Keys and values in front of each text, as if tokens stood there that each layer could choose anew.
 
-    Encoder-decoders have no place for them.
+    In an encoder-decoder they stand in front of what the decoder writes.
 
     Attributes:
         tokens: of how many tokens.
@@ -56,7 +56,7 @@ class Prefix(Delta):
                 parent, _, last = name.rpartition(".")
                 setattr(module.get_submodule(parent), last, self._place(part))
                 return module
-        raise ValueError("the module has no free place for a prefix; give a causal language model with no prefix yet")
+        raise ValueError("the module has no free place for a prefix; give a language model with no prefix yet")
 
     def init(self, module: nn.Module, start: Params, generator: torch.Generator) -> Params:  # noqa: ARG002 - contract
         """`<place>.layers.<number>.keys` and `.values` [head, token, width], or the tensors of the network.

@@ -106,7 +106,7 @@ def cases(quick: bool, device: str = "cpu") -> list[Case]:
     reptile = Reptile(twenty, InnerLoop(10, SGD(0.4)), minibatch=20)
     return [
         Case("maml-5", "MAML", MAML(five, one), 5, 3, options(12_000, 32), 98.7, FINN),
-        Case("maml-plus-plus-5", "MAML++", plus(5, 12_000), 5, 3, options(12_000, 8), 99.47, ANTONIOU),
+        Case("maml-plus-plus-5", "MAML++", plus(5, 36_000), 5, 5, options(36_000, 2), 99.47, ANTONIOU),
         Case("maml-20", "MAML", second, 20, 5, options(40_000, 4), 95.8, FINN),
         Case("fomaml-20", "FOMAML", first, 20, 5, options(12_000, 4), 89.4, NICHOL),
         Case("reptile-20", "Reptile", reptile, 20, 9, options(30_000, 2), 89.43, NICHOL),

@@ -5,7 +5,7 @@ from torch.func import functional_call
 
 from quickstudy.core.functional import Functional
 from quickstudy.deltas import LoRA, gather_adapters
-from quickstudy.deltas.lora import LoraLinear, pruned
+from quickstudy.deltas.lora import LoraLinear, low_rank, pruned
 
 
 def drawn(delta, factory, seed):
@@ -63,6 +63,33 @@ def test_the_layer_is_the_merged_matrix(shape, rslora, scale):
     rows = {"lora_A": a.expand(5, 4, 6), "lora_B": b.expand(5, 4, 4)}
     assert torch.allclose(functional_call(layer, rows, (x,)), expected, atol=1e-4)
     assert layer.weight is linear.weight
+
+
+@pytest.mark.parametrize("rows", [(), (5,)], ids=["one adapter", "of each row"])
+def test_beside_bfloat16_it_computes_in_bfloat16_and_keeps_float32_matrices(rows):
+    draws = torch.Generator().manual_seed(0)
+    whole = nn.Linear(6, 4).requires_grad_(False)
+    half = nn.Linear(6, 4, dtype=torch.bfloat16).requires_grad_(False)
+    half.load_state_dict(whole.state_dict())
+    shapes = {"lora_A": (3, 6), "lora_B": (4, 3)}
+    matrices = {name: torch.randn(*rows, *shape, generator=draws) for name, shape in shapes.items()}
+    x = torch.randn(5, 7, 6, generator=draws)
+    assert low_rank(x.bfloat16(), *matrices.values()).dtype == torch.bfloat16
+    found = {}
+    for linear in (whole, half):
+        layer, dtype = LoraLinear(linear, 3, 1.7), linear.weight.dtype
+
+        def loss(tensors, layer=layer, dtype=dtype):
+            outputs = functional_call(layer, tensors, (x.to(dtype),))
+            assert outputs.dtype == dtype
+            return outputs.float().square().mean()
+
+        found[dtype] = torch.func.grad_and_value(loss)(matrices)
+    (coarse, coarse_loss), (fine, fine_loss) = found[torch.bfloat16], found[torch.float32]
+    torch.testing.assert_close(coarse_loss, fine_loss, rtol=0.02, atol=0)
+    for name, tensor in fine.items():
+        assert coarse[name].dtype == torch.float32
+        assert float((coarse[name] - tensor).norm() / tensor.norm()) < 0.02
 
 
 def test_at_the_first_step_only_b_has_a_gradient(factory, inputs):

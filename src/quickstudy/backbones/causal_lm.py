@@ -49,7 +49,7 @@ class CausalLM(LanguageModel):
             are its answers.
         attention: `"auto"` for eager attention wherever something is differentiated or mapped, so that second
             derivatives and `torch.vmap` work, and the fused kernel elsewhere; or `"eager"`, or `"sdpa"`.
-        dtype: of the weights, `"float32"` or `"bfloat16"`. What a delta adds is computed in its own.
+        dtype: of the weights, `"float32"` or `"bfloat16"`. What a delta adds is kept in float32 and computed in this.
         device: where weights, inputs and logits lie.
         objective: `"direct"`, or `"channel"` to be asked for the prompt after its completion, p(prompt | completion)
             (Min et al., 2022, arXiv 2108.04106): `batch` then puts the two in each other's place, so that every learner

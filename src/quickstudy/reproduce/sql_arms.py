@@ -28,9 +28,10 @@ from quickstudy.learners.in_context.tuned_demonstrations import TunedDemonstrati
 from quickstudy.learners.network import Network
 from quickstudy.learners.optimisation.maml import MAML
 from quickstudy.reproduce.base import SEED_OF_TEST_TASKS, SEED_OF_VALIDATION_TASKS, Row, Work, measured
+from quickstudy.tasks.sql.respelled import Respelled
 from quickstudy.tasks.sql.scores import score_task
 from quickstudy.tasks.sql.tasks import SQLTask, TranslationTasks
-from quickstudy.tasks.text_tasks import EncodedTextTasks
+from quickstudy.tasks.text_tasks import EncodedTextTasks, TextTaskSource
 from quickstudy.training.options import FitOptions
 
 METRIC = "queries with the target's tree, percent"
@@ -185,7 +186,7 @@ def trained_arms(work: Work, base: CausalLM, sizes: Sizes) -> list[Arm]:
     every = starts(base, sizes)
     for start in every:
         run = options(start, sizes, every[0])
-        tasks = encoded(TranslationTasks("train", sizes.shots, QUERIES), base, start.learner)
+        tasks = encoded(training_tasks(sizes), base, start.learner)
         labels = {seed: f"{start.label}-{seed}" for seed in range(work.seeds)}
         params = {
             seed: work.trained(label, start.learner, tasks, replace(run, seed=seed)).params
@@ -226,7 +227,12 @@ def with_steps(work: Work, base: CausalLM, arm: Arm, sizes: Sizes) -> Arm:
     return replace(arm, learner=way(base, steps, rate), facts=facts)
 
 
-def encoded(source: TranslationTasks, base: CausalLM, learner: Learner) -> EncodedTextTasks:
+def training_tasks(sizes: Sizes) -> Respelled:
+    """Tasks in training dialects, spelled anew as those that the base has learned from: as they are, it knows them."""
+    return Respelled(TranslationTasks("train", sizes.shots, QUERIES), most=0.9)
+
+
+def encoded(source: TextTaskSource, base: CausalLM, learner: Learner) -> EncodedTextTasks:
     """The tasks as the learner reads them: in packed rows where each example counts by itself."""
     return EncodedTextTasks(source, partial(base.batch, pack=learner.packs))
 
